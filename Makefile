@@ -1,0 +1,45 @@
+# Everything is installed into .venv inside this folder; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test unit check format bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing dependencies into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(READY) ## Create .venv and install the sidecar with its development tools
+
+demo: $(READY) ## Start an example service, the sidecar before it and some traffic; stays up to play with
+	@$(BIN)/sidecar demo
+
+test: $(READY) ## Run the whole test suite, real servers included
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+unit: $(READY) ## Run the fast tests only: unit, contract, property, conformance
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/property tests/conformance
+
+check: $(READY) ## Lint, formatting, types, and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Format the code and apply the safe fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Compare CPU and memory with Envoy, nginx and a plain aiohttp proxy, side by side
+	@$(BIN)/python -m bench
+
+clean: ## Remove .venv and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

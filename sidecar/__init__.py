@@ -1,0 +1,1 @@
+"""The sidecar: see README.md."""

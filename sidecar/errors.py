@@ -1,0 +1,216 @@
+"""Every error that the sidecar answers a request with.
+
+::
+
+    SidecarError
+    ├── BadRequest ─────────────── 400 BAD_REQUEST
+    ├── IdempotencyKeyMissing ──── 400 IDEMPOTENCY_KEY_MISSING
+    ├── IdempotencyKeyInvalid ──── 400 IDEMPOTENCY_KEY_INVALID
+    ├── NoRoute ────────────────── 404 NO_ROUTE
+    ├── RequestTimeout ─────────── 408 REQUEST_TIMEOUT
+    ├── DuplicateInProgress ────── 409 DUPLICATE_REQUEST_IN_PROGRESS
+    ├── OutcomeUnknown ─────────── 409 IDEMPOTENCY_OUTCOME_UNKNOWN   (504 for the caller whose own exchange it was)
+    ├── ResponseNotReplayable ──── 409 RESPONSE_NOT_REPLAYABLE
+    ├── BodyTooLarge ───────────── 413 BODY_TOO_LARGE
+    ├── UriTooLong ─────────────── 414 URI_TOO_LONG
+    ├── KeyConflict ────────────── 422 IDEMPOTENCY_KEY_CONFLICT
+    ├── HeadersTooLarge ────────── 431 HEADERS_TOO_LARGE
+    ├── NotSupported ───────────── 501 NOT_IMPLEMENTED
+    ├── UpstreamError
+    │   ├── UpstreamUnreachable ── 502 UPSTREAM_UNREACHABLE
+    │   ├── UpstreamProtocolError  502 UPSTREAM_PROTOCOL_ERROR
+    │   └── UpstreamTimeout ────── 504 UPSTREAM_TIMEOUT
+    ├── CircuitOpen ────────────── 503 CIRCUIT_OPEN
+    ├── BulkheadFull ───────────── 503 BULKHEAD_FULL
+    ├── StoreUnavailable ───────── 503 IDEMPOTENCY_STORE_UNAVAILABLE
+    ├── AuditUnavailable ───────── 503 AUDIT_UNAVAILABLE
+    └── LoopDetected ───────────── 508 LOOP_DETECTED
+    ClientGone: nobody is left to answer
+
+One place, :mod:`sidecar.reply`, turns an error into bytes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SidecarError(Exception):
+    """A request that the sidecar itself answers.
+
+    Attributes:
+        status: HTTP status code of the answer.
+        code: Stable upper-case word that programs compare; the message is for people.
+        retry_after: Seconds until another try makes sense, or ``None``. Sent as ``Retry-After``.
+        reason: A finer cause for logs and metrics, such as ``first_byte`` for a timeout.
+        details: Further members of the answer's ``error`` object.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        retry_after: float | None = None,
+        status: int | None = None,
+        details: dict[str, int | str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.retry_after = retry_after
+        self.details = details
+        self.answer_status = self.status if status is None else status
+
+
+class BadRequest(SidecarError):
+    """The request breaks RFC 9110 or RFC 9112; the connection cannot be trusted any further."""
+
+    status, code = 400, "BAD_REQUEST"
+
+
+class IdempotencyKeyMissing(SidecarError):
+    """The route requires an ``Idempotency-Key`` and the request has none."""
+
+    status, code = 400, "IDEMPOTENCY_KEY_MISSING"
+
+
+class IdempotencyKeyInvalid(SidecarError):
+    """The ``Idempotency-Key`` is malformed."""
+
+    status, code = 400, "IDEMPOTENCY_KEY_INVALID"
+
+
+class NoRoute(SidecarError):
+    """No route matches the request."""
+
+    status, code = 404, "NO_ROUTE"
+
+
+class RequestTimeout(SidecarError):
+    """The client took too long to send its head or its body."""
+
+    status, code = 408, "REQUEST_TIMEOUT"
+
+
+class DuplicateInProgress(SidecarError):
+    """The first request with this key is still running."""
+
+    status, code = 409, "DUPLICATE_REQUEST_IN_PROGRESS"
+
+
+class OutcomeUnknown(SidecarError):
+    """A request with this key was sent and nobody knows whether it took effect."""
+
+    status, code = 409, "IDEMPOTENCY_OUTCOME_UNKNOWN"
+
+
+class ResponseNotReplayable(SidecarError):
+    """The key is settled, but its response was too large to keep."""
+
+    status, code = 409, "RESPONSE_NOT_REPLAYABLE"
+
+
+class BodyTooLarge(SidecarError):
+    """The request's body is over ``limits.body``."""
+
+    status, code = 413, "BODY_TOO_LARGE"
+
+
+class UriTooLong(SidecarError):
+    """The request line is over ``limits.request_line``."""
+
+    status, code = 414, "URI_TOO_LONG"
+
+
+class KeyConflict(SidecarError):
+    """The key was used with a different request."""
+
+    status, code = 422, "IDEMPOTENCY_KEY_CONFLICT"
+
+
+class HeadersTooLarge(SidecarError):
+    """The head is over ``limits.header_bytes`` or ``limits.headers``."""
+
+    status, code = 431, "HEADERS_TOO_LARGE"
+
+
+class NotSupported(SidecarError):
+    """A method or feature that a reverse proxy does not offer (CONNECT)."""
+
+    status, code = 501, "NOT_IMPLEMENTED"
+
+
+class UpstreamError(SidecarError):
+    """The upstream did not give a whole, well-formed answer in time.
+
+    Attributes:
+        sent: Whether any byte of the request may have reached the upstream.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        sent: bool = False,
+        retry_after: float | None = None,
+        details: dict[str, int | str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, retry_after=retry_after, details=details)
+        self.sent = sent
+
+
+class UpstreamUnreachable(UpstreamError):
+    """Connecting failed, or the connection broke before a response."""
+
+    status, code = 502, "UPSTREAM_UNREACHABLE"
+
+
+class UpstreamProtocolError(UpstreamError):
+    """The upstream's answer is malformed."""
+
+    status, code = 502, "UPSTREAM_PROTOCOL_ERROR"
+
+
+class UpstreamTimeout(UpstreamError):
+    """One of the upstream's timeouts ran out; ``reason`` names it."""
+
+    status, code = 504, "UPSTREAM_TIMEOUT"
+
+
+class CircuitOpen(SidecarError):
+    """Every host's circuit breaker is open."""
+
+    status, code = 503, "CIRCUIT_OPEN"
+
+
+class BulkheadFull(SidecarError):
+    """All permits are in use and the queue is full, or the wait in it was too long."""
+
+    status, code = 503, "BULKHEAD_FULL"
+
+
+class StoreUnavailable(SidecarError):
+    """The idempotency store did not answer a claim."""
+
+    status, code = 503, "IDEMPOTENCY_STORE_UNAVAILABLE"
+
+
+class AuditUnavailable(SidecarError):
+    """The intent of a ``required`` audit row could not be made durable."""
+
+    status, code = 503, "AUDIT_UNAVAILABLE"
+
+
+class LoopDetected(SidecarError):
+    """The request has passed through this sidecar before."""
+
+    status, code = 508, "LOOP_DETECTED"
+
+
+class ClientGone(Exception):  # noqa: N818 - a fact about the peer, not a fault
+    """The client's connection is gone; there is nobody to answer."""
