@@ -1,0 +1,436 @@
+"""Heads of requests and responses: parsed once, kept as the lines they came in.
+
+A proxy passes most fields on untouched, so a head is a list of raw lines plus a small dictionary of the
+fields that mean something to the sidecar. Fields that belong to one connection only (RFC 9110, section
+7.6.1) are taken out here, before anything of our own is added.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sidecar.errors import BadRequest, HeadersTooLarge, NotSupported, UpstreamProtocolError, UriTooLong
+from sidecar.wire import grammar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NOTED: Final = True
+"""The field's value is looked at, and its line is passed on as it came."""
+REMOVED: Final = False
+"""The field's value is looked at, and its line is not passed on: it is hop-by-hop, or written anew."""
+
+REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
+    b"connection": REMOVED,
+    b"keep-alive": REMOVED,
+    b"proxy-connection": REMOVED,
+    b"proxy-authorization": REMOVED,
+    b"te": REMOVED,
+    b"transfer-encoding": REMOVED,
+    b"upgrade": REMOVED,
+    b"content-length": REMOVED,
+    b"host": REMOVED,
+    b"expect": REMOVED,
+    b"via": REMOVED,
+    b"x-forwarded-for": REMOVED,
+    b"x-forwarded-proto": NOTED,
+    b"x-forwarded-host": NOTED,
+    b"x-request-id": REMOVED,
+    b"x-request-timeout-ms": REMOVED,
+    b"traceparent": REMOVED,
+    b"tracestate": REMOVED,
+    b"http2-settings": REMOVED,
+}
+RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
+    b"connection": REMOVED,
+    b"keep-alive": REMOVED,
+    b"proxy-connection": REMOVED,
+    b"te": REMOVED,
+    b"transfer-encoding": REMOVED,
+    b"upgrade": REMOVED,
+    b"content-length": REMOVED,
+    b"content-type": NOTED,
+    b"retry-after": NOTED,
+    b"x-request-id": REMOVED,
+    # Only the sidecar itself may say these things; an upstream's own would be taken for ours.
+    b"x-sidecar-reason": REMOVED,
+    b"x-idempotent-replayed": REMOVED,
+    b"x-idempotent-original-correlation-id": REMOVED,
+    b"x-idempotency-status": REMOVED,
+    b"x-dead-letter-id": REMOVED,
+}
+
+_NEVER_NOMINATED = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
+
+
+class Limits(NamedTuple):
+    """What a head may cost.
+
+    Attributes:
+        header_bytes: Octets of the whole head, first line included.
+        headers: Number of field lines.
+        request_line: Octets of a request's first line.
+    """
+
+    header_bytes: int = 64 * 1024
+    headers: int = 100
+    request_line: int = 8 * 1024
+
+
+class RequestHead:
+    """A request's head, ready to be routed and passed on.
+
+    Attributes:
+        method: As sent; any token (RFC 9110, section 9.1).
+        target: In origin-form or ``*``; an absolute target has been brought to origin-form.
+        path: The target without its query.
+        minor: 0 or 1 of ``HTTP/1.x``.
+        host: Value of ``Host``, or the absolute target's authority; empty only for HTTP/1.0 without one.
+        lines: Raw field lines to pass on, without line ends.
+        special: Values of the fields the sidecar looks at, by lower-case name, in order.
+        length: Octets of the body if it has a known length, 0 without a body, ``None`` if it is chunked.
+        persistent: Whether the client lets the connection be used again.
+        upgrade: The protocols asked for, or ``None``.
+        expects_continue: Whether the client waits for a 100 before it sends its body.
+        accepts_trailers: Whether the client sent ``TE: trailers``.
+    """
+
+    __slots__ = (
+        "accepts_trailers",
+        "expects_continue",
+        "host",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "path",
+        "persistent",
+        "special",
+        "target",
+        "upgrade",
+    )
+
+    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.path = target
+        self.minor = minor
+        self.host = b""
+        self.lines: list[bytes] = []
+        self.special: dict[bytes, list[bytes]] = {}
+        self.length: int | None = 0
+        self.persistent = minor == 1
+        self.upgrade: bytes | None = None
+        self.expects_continue = False
+        self.accepts_trailers = False
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} length={self.length}>"
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of the field ``name`` (lower case), in order, without surrounding white space."""
+        found = self.special.get(name)
+        return found if found is not None else field_values(self.lines, name)
+
+
+class ResponseHead:
+    """A response's head.
+
+    Attributes:
+        status: 100 to 999.
+        reason: The reason phrase, possibly empty.
+        minor: 0 or 1 of ``HTTP/1.x``.
+        lines: Raw field lines to pass on, without line ends.
+        special: Values of the fields the sidecar looks at, by lower-case name, in order.
+        declared: The ``Content-Length`` as sent, also where there is no body (HEAD, 304), or ``None``.
+        length: Octets of the body; ``None`` if chunked or up to the connection's end.
+        chunked: Whether the body is chunked.
+        persistent: Whether the upstream lets the connection be used again.
+    """
+
+    __slots__ = ("chunked", "declared", "length", "lines", "minor", "persistent", "reason", "special", "status")
+
+    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+        self.status = status
+        self.reason = reason
+        self.minor = minor
+        self.lines: list[bytes] = []
+        self.special: dict[bytes, list[bytes]] = {}
+        self.declared: int | None = None
+        self.length: int | None = 0
+        self.chunked = False
+        self.persistent = minor == 1
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} length={self.length} chunked={self.chunked}>"
+
+    def values(self, name: bytes) -> list[bytes]:
+        """All values of the field ``name`` (lower case), in order, without surrounding white space."""
+        found = self.special.get(name)
+        return found if found is not None else field_values(self.lines, name)
+
+
+def field_values(lines: list[bytes], name: bytes) -> list[bytes]:
+    """The values of the field ``name`` (lower case) among raw ``lines``."""
+    size = len(name)
+    return [
+        line[size + 1 :].strip(b" \t")
+        for line in lines
+        if line[size : size + 1] == b":" and line[:size].lower() == name
+    ]
+
+
+def tokens(values: list[bytes]) -> list[bytes]:
+    """The members of a comma-separated list field, in lower case (RFC 9110, section 5.6.1)."""
+    return [member.strip(b" \t").lower() for value in values for member in value.split(b",")]
+
+
+def _sort_lines(
+    block: bytes, rules: Mapping[bytes, bool], lines: list[bytes], special: dict[bytes, list[bytes]]
+) -> None:
+    find_rule = rules.get
+    keep = lines.append
+    for line in block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        rule = find_rule(name)
+        if rule is None:
+            keep(line)
+            continue
+        if rule:
+            keep(line)
+        value = value.strip(b" \t")
+        if name in special:
+            special[name].append(value)
+        else:
+            special[name] = [value]
+
+
+def _remove_nominated(
+    nominated: list[bytes], lines: list[bytes], special: dict[bytes, list[bytes]]
+) -> list[bytes]:
+    """Take out the fields that ``Connection`` names (RFC 9110, section 7.6.1)."""
+    names = {name for name in nominated if name not in _NEVER_NOMINATED}
+    if not names:
+        return lines
+    for name in names:
+        # The fields that frame and route a message are not the client's to remove.
+        if name not in (b"host", b"content-length", b"transfer-encoding"):
+            special.pop(name, None)
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
+def parse_request(raw: bytes, end: int, rules: Mapping[bytes, bool], limits: Limits) -> RequestHead:
+    """Parse the head that ``raw[:end]`` is, its empty line included.
+
+    Raises:
+        BadRequest: The head breaks RFC 9112 or is ambiguous.
+        UriTooLong: The first line is over ``limits.request_line``.
+        HeadersTooLarge: There are more than ``limits.headers`` fields.
+        NotSupported: The method is CONNECT.
+    """
+    match = grammar.REQUEST_HEAD.fullmatch(raw, 0, end)
+    if match is None:
+        raise diagnose_request(raw[:end])
+    method, target, minor, block = match.groups()
+    if len(method) + len(target) + 10 > limits.request_line:
+        raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
+    head = RequestHead(method, target, 1 if minor == b"1" else 0)
+    if block:
+        _sort_lines(block[:-2], rules, head.lines, head.special)
+        if block.count(b"\r\n") > limits.headers:
+            raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
+    special = head.special
+    if method == b"CONNECT":
+        raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
+    _settle_target(head)
+    if b"connection" in special or b"upgrade" in special:
+        _settle_connection(head)
+    if b"transfer-encoding" in special or b"content-length" in special:
+        _settle_request_length(head)
+    if b"expect" in special:
+        # An Expect in HTTP/1.0 is ignored (RFC 9110, section 10.1.1).
+        head.expects_continue = head.minor == 1 and b"100-continue" in tokens(special[b"expect"])
+    if b"te" in special:
+        head.accepts_trailers = b"trailers" in tokens(special[b"te"])
+    return head
+
+
+def _settle_target(head: RequestHead) -> None:
+    """One host, well-formed, and a target in origin-form (RFC 9112, section 3.2)."""
+    hosts = head.special.get(b"host")
+    if hosts is None:
+        if head.minor == 1:
+            raise BadRequest("the Host field is missing", reason="host_missing")
+    elif len(hosts) != 1:
+        raise BadRequest("there is more than one Host field", reason="host_repeated")
+    elif grammar.HOST.fullmatch(hosts[0]) is None:
+        raise BadRequest("the Host field is not a host with an optional port", reason="host_malformed")
+    else:
+        head.host = hosts[0]
+    target = head.target
+    if b"#" in target:
+        raise BadRequest("the request target has a fragment", reason="target")
+    if target[0] != 0x2F:  # "/"
+        target = _settle_absolute(head)
+    query = target.find(b"?")
+    head.path = target if query < 0 else target[:query]
+
+
+def _settle_absolute(head: RequestHead) -> bytes:
+    if head.target == b"*":
+        if head.method != b"OPTIONS":
+            raise BadRequest("the target * is for OPTIONS only", reason="target")
+        return head.target
+    match = grammar.ABSOLUTE_TARGET.fullmatch(head.target)
+    if match is None:
+        raise BadRequest("the request target is neither a path nor an http URL", reason="target")
+    authority = match[2]
+    if grammar.HOST.fullmatch(authority) is None:
+        raise BadRequest("the request target's authority is malformed", reason="target")
+    if head.host and head.host.lower() != authority.lower():
+        # RFC 9112, section 3.2.2 lets the target win; two names for one host are how requests get smuggled.
+        raise BadRequest("the Host field and the request target name different hosts", reason="host_mismatch")
+    head.host = authority
+    rest = match[3]
+    if rest[:1] != b"/":
+        rest = b"*" if not rest and head.method == b"OPTIONS" else b"/" + rest
+    head.target = rest
+    return rest
+
+
+def _settle_connection(head: RequestHead) -> None:
+    special = head.special
+    named = tokens(special.get(b"connection", []))
+    if named:
+        if b"close" in named:
+            head.persistent = False
+        elif head.minor == 0:
+            head.persistent = b"keep-alive" in named
+        head.lines = _remove_nominated(named, head.lines, special)
+    # An Upgrade counts only when Connection names it, and never in HTTP/1.0 (RFC 9110, section 7.8).
+    if head.minor == 1 and b"upgrade" in named and b"upgrade" in special:
+        wanted = [p for p in tokens(special[b"upgrade"]) if p and not p.startswith(b"h2c")]
+        if wanted:
+            head.upgrade = b", ".join(
+                p
+                for value in special[b"upgrade"]
+                for p in (m.strip(b" \t") for m in value.split(b","))
+                if p and not p.lower().startswith(b"h2c")
+            )
+
+
+def _settle_request_length(head: RequestHead) -> None:
+    """RFC 9112, section 6.3, with every doubt resolved by refusing."""
+    special = head.special
+    codings = special.get(b"transfer-encoding")
+    lengths = special.get(b"content-length")
+    if codings is not None:
+        if lengths is not None:
+            raise BadRequest("Content-Length together with Transfer-Encoding", reason="framing")
+        if head.minor == 0:
+            raise BadRequest("Transfer-Encoding in an HTTP/1.0 request", reason="framing")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise BadRequest("the only transfer coding understood is chunked", reason="transfer_coding")
+        head.length = None
+        return
+    assert lengths is not None
+    if len(lengths) != 1 or grammar.DIGITS.fullmatch(lengths[0]) is None:
+        raise BadRequest("Content-Length is not one decimal number", reason="content_length")
+    head.length = int(lengths[0])
+
+
+def parse_response(
+    raw: bytes, end: int, rules: Mapping[bytes, bool], limits: Limits, method: bytes
+) -> ResponseHead:
+    """Parse the head that ``raw[:end]`` is, as the answer to a request with ``method``.
+
+    Raises:
+        UpstreamProtocolError: The head breaks RFC 9112, is ambiguous, or has too many fields.
+    """
+    match = grammar.RESPONSE_HEAD.fullmatch(raw, 0, end)
+    if match is None:
+        raise diagnose_response(raw[:end])
+    minor, status, reason, block = match.groups()
+    head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
+    if block:
+        _sort_lines(block[:-2], rules, head.lines, head.special)
+        if block.count(b"\r\n") > limits.headers:
+            raise UpstreamProtocolError(f"more than {limits.headers} header fields", reason="headers", sent=True)
+    special = head.special
+    if b"connection" in special:
+        named = tokens(special[b"connection"])
+        if b"close" in named:
+            head.persistent = False
+        elif head.minor == 0:
+            head.persistent = b"keep-alive" in named
+        head.lines = _remove_nominated(named, head.lines, special)
+    _settle_response_length(head, method)
+    return head
+
+
+def _settle_response_length(head: ResponseHead, method: bytes) -> None:
+    """RFC 9112, section 6.3."""
+    codings = head.special.get(b"transfer-encoding")
+    lengths = head.special.get(b"content-length")
+    if lengths is not None:
+        if codings is not None:
+            raise UpstreamProtocolError("Content-Length together with Transfer-Encoding", reason="framing", sent=True)
+        if len(lengths) != 1 or grammar.DIGITS.fullmatch(lengths[0]) is None:
+            raise UpstreamProtocolError("Content-Length is not one number", reason="content_length", sent=True)
+        head.declared = int(lengths[0])
+    if codings is not None and (head.minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked"):
+        raise UpstreamProtocolError("the only transfer coding understood is chunked", reason="framing", sent=True)
+    status = head.status
+    if status < 200 or status == 204 or status == 304 or method == b"HEAD":  # noqa: PLR1714 - two comparisons are quicker than a set
+        head.length = 0
+    elif codings is not None:
+        head.chunked = True
+        head.length = None
+    elif lengths is not None:
+        head.length = head.declared
+    else:
+        # Up to the end of the connection, which therefore cannot be used again.
+        head.length = None
+        head.persistent = False
+
+
+def diagnose_request(raw: bytes) -> BadRequest:
+    """Say what is wrong with a request's head that the grammar refused."""
+    first, _, rest = raw.partition(b"\r\n")
+    parts = first.split(b" ")
+    if grammar.BARE_LINE_END.search(raw):
+        return BadRequest("a line ends with a bare CR or LF", reason="line_end")
+    if len(parts) != 3:  # noqa: PLR2004 - method, target, version
+        return BadRequest("the request line is not METHOD TARGET HTTP/1.1", reason="request_line")
+    if not parts[2].startswith(b"HTTP/"):
+        return BadRequest("the request line does not end with an HTTP version", reason="version")
+    if parts[2] not in (b"HTTP/1.0", b"HTTP/1.1"):
+        return BadRequest("only HTTP/1.1 and HTTP/1.0 are understood", reason="version")
+    return BadRequest(_diagnose_fields(rest), reason="header_field")
+
+
+def diagnose_response(raw: bytes) -> UpstreamProtocolError:
+    """Say what is wrong with a response's head that the grammar refused."""
+    first, _, rest = raw.partition(b"\r\n")
+    if grammar.BARE_LINE_END.search(raw):
+        return UpstreamProtocolError("a line ends with a bare CR or LF", reason="line_end", sent=True)
+    if not first.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+        return UpstreamProtocolError("the answer is not HTTP/1.x", reason="status_line", sent=True)
+    if not first[9:12].isdigit():
+        return UpstreamProtocolError("the status is not three digits", reason="status_line", sent=True)
+    return UpstreamProtocolError(_diagnose_fields(rest), reason="header_field", sent=True)
+
+
+def _diagnose_fields(block: bytes) -> str:
+    for line in block.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if line[:1] in (b" ", b"\t"):
+            return "a header field is folded over two lines (obs-fold)"
+        if line and not colon:
+            return "a header line has no colon"
+        if name.endswith((b" ", b"\t")):
+            return "there is white space before a header field's colon"
+        if grammar.FORBIDDEN_OCTET.search(value):
+            return "a header field's value has a control character"
+    return "a header field's name is not a token"
