@@ -1,0 +1,217 @@
+"""Bodies: how far they reach, and what is inside the framing (RFC 9112, sections 6 and 7).
+
+Every body has ``feed(data) -> payload``, ``done``, ``rest`` (octets behind its end) and ``trailers``. The error
+that a malformed body raises is the caller's choice: a client's is a 400, an upstream's a 502.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.wire import grammar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sidecar.wire.head import Limits
+
+_LONGEST_CHUNK_LINE: Final = 1024
+# Chunk extensions are legal, useless, and a way to make a receiver read forever: a whole body may carry this
+# many octets of them.
+_MOST_EXTENSION_OCTETS: Final = 16 * 1024
+# Fields that say where a message goes or ends have no business behind it (RFC 9110, section 6.5.1).
+_FORBIDDEN_TRAILERS: Final = frozenset(
+    (
+        *(b"transfer-encoding", b"content-length", b"host", b"trailer", b"te", b"connection", b"keep-alive"),
+        *(b"upgrade", b"expect", b"authorization", b"proxy-authorization", b"content-type", b"content-range"),
+        *(b"content-encoding", b"set-cookie", b"cookie", b"idempotency-key", b"proxy-connection"),
+    )
+)
+
+
+class Body(Protocol):
+    """What every kind of body offers."""
+
+    done: bool
+    rest: bytes
+    trailers: list[bytes]
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in ``data``."""
+        ...
+
+
+class NoBody:
+    """A message without a body."""
+
+    __slots__ = ()
+    done = True
+    rest = b""
+    trailers: Final[list[bytes]] = []
+
+    def feed(self, data: bytes) -> bytes:
+        """Never called: the body was done before it began."""
+        raise AssertionError(data)
+
+
+NO_BODY: Final[Body] = NoBody()  # type: ignore[assignment]  # its attributes are constants
+
+
+class LengthBody:
+    """A body of known length: counted, never looked at."""
+
+    __slots__ = ("done", "remaining", "rest")
+    trailers: Final[list[bytes]] = []  # type: ignore[misc]  # a constant where the protocol has a variable
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The part of ``data`` that belongs to the body."""
+        left = self.remaining - len(data)
+        if left > 0:
+            self.remaining = left
+            return data
+        self.done = True
+        if left == 0:
+            self.remaining = 0
+            return data
+        cut = self.remaining
+        self.remaining = 0
+        self.rest = data[cut:]
+        return data[:cut]
+
+
+class UntilCloseBody:
+    """A response's body that ends with the connection; ``end`` is called then."""
+
+    __slots__ = ("done",)
+    rest = b""
+    trailers: Final[list[bytes]] = []
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def feed(self, data: bytes) -> bytes:
+        """All of ``data``."""
+        return data
+
+    def end(self) -> None:
+        """The connection has been closed in good order."""
+        self.done = True
+
+
+class ChunkedBody:
+    """A chunked body, decoded strictly: CRLF only, checked behind every chunk, extensions and trailers bounded."""
+
+    __slots__ = ("_error", "_extensions", "_held", "_left", "_limits", "_phase", "done", "rest", "trailers")
+
+    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
+
+    def __init__(self, limits: Limits, error: Callable[[str, str], Exception]) -> None:
+        """Decode with ``limits`` on trailers; ``error(message, reason)`` makes what is raised."""
+        self._limits = limits
+        self._error = error
+        self._held = b""
+        self._phase = self._SIZE
+        self._left = 0
+        self._extensions = 0
+        self.done = False
+        self.rest = b""
+        self.trailers: list[bytes] = []
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in ``data``, without framing."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        position, size = 0, len(data)
+        payload: list[bytes] = []
+        while position < size and not self.done:
+            phase = self._phase
+            if phase == self._DATA:
+                taken = min(self._left, size - position)
+                payload.append(data[position : position + taken])
+                self._left -= taken
+                position += taken
+                if self._left == 0:
+                    self._phase = self._DATA_END
+            elif phase == self._DATA_END:
+                position = self._end_data(data, position)
+            elif phase == self._SIZE:
+                position = self._read_size(data, position)
+            else:
+                position = self._read_trailers(data, position)
+            if position < 0:
+                break
+        return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def _end_data(self, data: bytes, position: int) -> int:
+        ending = data[position : position + 2]
+        if ending == b"\r\n":
+            self._phase = self._SIZE
+            return position + 2
+        if ending == b"\r":
+            self._held = ending
+            return -1
+        raise self._error("a chunk's data is not followed by CRLF", "chunk_end")
+
+    def _read_size(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n", position, position + _LONGEST_CHUNK_LINE + 2)
+        if end < 0:
+            line = data[position:]
+            if len(line) > _LONGEST_CHUNK_LINE or grammar.BARE_LINE_END.search(line):
+                raise self._error("a chunk's size line is too long or ends with a bare CR or LF", "chunk_size")
+            if line[:1] not in b"0123456789abcdefABCDEF":
+                raise self._error("a chunk's size is not a hexadecimal number", "chunk_size")
+            self._held = line
+            return -1
+        match = grammar.CHUNK_LINE.fullmatch(data, position, end)
+        if match is None:
+            raise self._error("a chunk's size line is malformed", "chunk_size")
+        self._extensions += len(match[2])
+        if self._extensions > _MOST_EXTENSION_OCTETS:
+            raise self._error("too many octets of chunk extensions", "chunk_extension")
+        self._left = int(match[1], 16)
+        self._phase = self._DATA if self._left else self._TRAILERS
+        return end + 2
+
+    def _read_trailers(self, data: bytes, position: int) -> int:
+        if data.startswith(b"\r\n", position):
+            end = position
+        else:
+            end = data.find(b"\r\n\r\n", position) + 2
+            if end < 2:  # noqa: PLR2004 - not found
+                self._hold_trailers(data[position:])
+                return -1
+        block = data[position : end + 2]
+        if len(block) > self._limits.header_bytes or grammar.TRAILER_LINES.fullmatch(block) is None:
+            raise self._error("the trailer section is malformed or too large", "trailers")
+        lines = block[:-4].split(b"\r\n") if len(block) > 2 else []  # noqa: PLR2004 - more than the last CRLF
+        if len(lines) > self._limits.headers:
+            raise self._error("too many trailer fields", "trailers")
+        self.trailers = [
+            line for line in lines if line.partition(b":")[0].lower() not in _FORBIDDEN_TRAILERS
+        ]
+        self.rest = data[end + 2 :]
+        self.done = True
+        return len(data)
+
+    def _hold_trailers(self, held: bytes) -> None:
+        if len(held) > self._limits.header_bytes or grammar.BARE_LINE_END.search(held):
+            raise self._error("the trailer section is malformed or too large", "trailers")
+        self._held = held
+
+
+def chunk(payload: bytes) -> bytes:
+    """``payload`` (not empty) as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def last_chunk(trailers: list[bytes]) -> bytes:
+    """The end of a chunked body."""
+    if not trailers:
+        return b"0\r\n\r\n"
+    return b"0\r\n%b\r\n\r\n" % b"\r\n".join(trailers)
