@@ -2,7 +2,7 @@
 
 A call asks :meth:`Breaker.admit` for a permit and ends in exactly one of :meth:`~Breaker.succeeded`,
 :meth:`~Breaker.failed` and :meth:`~Breaker.cancelled`. A permit is the breaker's *word* at that moment (see
-:mod:`sidecar.breaker.layout`): one comparison tells the results from before a transition, which are discarded.
+:mod:`sidecar.breaker.layout`): one comparison tells results from before a transition, which are discarded.
 
 All that a breaker knows lies in a :class:`~sidecar.scoreboard.row.Row`, so that the workers of a sidecar can
 share it. A good call on a closed breaker touches three cells and takes no lock; all else takes the row's.
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import astuple
-from random import SystemRandom
-from typing import TYPE_CHECKING, Final, Protocol
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Final
 
 from sidecar.breaker import layout as at
 from sidecar.breaker.override import LONGEST_OVERRIDE, OverrideRecord
@@ -53,14 +53,7 @@ OPEN_TIME_JITTER = 0.1
 
 _UNCOUNTED: Final = 1  # a permit of generation 0: lets the call pass, and its result never counts
 _NEVER: Final = 2**62
-
-
-class Random(Protocol):
-    """A source of randomness, such as :class:`random.Random`."""
-
-    def uniform(self, a: float, b: float, /) -> float:
-        """A number between ``a`` and ``b``."""
-        ...
+_RANDOM = SystemRandom()
 
 
 def _ignore(_: Transition) -> None:
@@ -88,10 +81,10 @@ class Breaker:
         "_override",
         "_probes",
         "_random",
-        "_row",
         "_slow_call",
         "_window",
         "name",
+        "row",
         "settings",
     )
 
@@ -107,10 +100,10 @@ class Breaker:
     ) -> None:
         self.name = name
         self.settings = settings = settings or BreakerSettings()
-        self._row = row = row or Row.private(common=at.COMMON_CELLS, own=at.OWN_CELLS)
+        self.row = row = row or Row.private(common=at.COMMON_CELLS, own=at.OWN_CELLS)
         self._cells = row.cells
         self._clock = clock
-        self._random = random or SystemRandom()
+        self._random = random or _RANDOM
         self._on_transition = on_transition
         self._override = OverrideRecord(row.cells, at.OVERRIDE)
         self._probes = Probes(row, settings.success_threshold)
@@ -165,7 +158,7 @@ class Breaker:
     def cancelled(self, permit: int) -> None:
         """The call ended without a verdict on the upstream; a probe's permit is given back."""
         if permit & at.PHASE == at.HALF_OPEN and permit == self._cells[at.WORD]:
-            with self._row.lock:
+            with self.row.lock:
                 self._probes.give_back(permit)
 
     # What can be read at any moment. Reading makes a change of state happen that is due.
@@ -221,7 +214,7 @@ class Breaker:
             raise ValueError(
                 f"an override needs a time limit of at most {LONGEST_OVERRIDE:.0f} s, got {seconds}"
             )
-        with self._row.lock:
+        with self.row.lock:
             due = self._tick(now)
             change = self._enforce(mode, now, seconds, reason)
         self._tell(due)
@@ -232,7 +225,7 @@ class Breaker:
     def _admit_unless_open(self, word: int, now: float) -> int:
         if word & at.PHASE == at.OPEN and now * 1e6 < self._cells[at.DUE]:
             return self._refusal()
-        with self._row.lock:
+        with self.row.lock:
             transition = self._tick(now)
             permit = self._take_permit()
         self._tell(transition)
@@ -252,7 +245,7 @@ class Breaker:
     def _settle(self, permit: int, now: float, duration: float, *, failed: bool, hard: bool) -> None:
         if permit != self._cells[at.WORD]:
             return
-        with self._row.lock:
+        with self.row.lock:
             transition = self._tick(now)
             if permit == self._cells[at.WORD]:
                 slow = duration > self._slow_call
@@ -311,7 +304,7 @@ class Breaker:
     def _catch_up(self, now: float) -> None:
         if now * 1e6 < self._cells[at.DUE]:
             return
-        with self._row.lock:
+        with self.row.lock:
             transition = self._tick(now)
         self._tell(transition)
 

@@ -53,6 +53,6 @@ class BreakerSettings:
         seconds = self.reset_timeout
         if not 0 < seconds <= LONGEST_RESET_TIMEOUT:
             raise ValueError(
-                f"reset_timeout must be above 0 and at most {LONGEST_RESET_TIMEOUT:.0f} seconds, got {seconds}"
-                " (milliseconds must be divided by 1000)"
+                f"reset_timeout must be above 0 and at most {LONGEST_RESET_TIMEOUT:.0f} seconds, "
+                f"got {seconds} (milliseconds must be divided by 1000)"
             )
