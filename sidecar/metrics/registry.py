@@ -1,8 +1,8 @@
 """Families of cells, and the snapshot in which their figures leave the process.
 
 A family is made once, at start. ``labels()`` is called at load, or at the first use of a combination, never
-per request. A :data:`Snapshot` is plain data: it can be pickled to the process that serves ``/metrics``, added
-to those of other workers with :func:`merge`, and rendered in another thread while the loop goes on.
+per request. A :data:`Snapshot` is plain data: it can be pickled to the process that serves ``/metrics``,
+added to those of other workers with :func:`merge`, and rendered in another thread while the loop goes on.
 """
 
 from __future__ import annotations
