@@ -1,0 +1,1 @@
+"""The contenders: the sidecar and the proxies it is compared with."""
