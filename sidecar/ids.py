@@ -39,6 +39,11 @@ _pool = RandomPool()
 os.register_at_fork(after_in_child=_pool.refill)
 
 
+def random_bytes(count: int) -> bytes:
+    """``count`` random bytes, at most 4096."""
+    return _pool.take(count)
+
+
 def random_hex(count: int) -> str:
     """``count`` random bytes in lower-case hexadecimal."""
     return _pool.take(count).hex()

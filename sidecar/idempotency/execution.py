@@ -1,0 +1,156 @@
+"""The right to execute a request, and the duty to say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from sidecar.errors import OutcomeUnknown
+from sidecar.idempotency.core import Loss, Response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.idempotency.fingerprint import Fingerprint
+    from sidecar.idempotency.policy import RoutePolicy
+    from sidecar.idempotency.settle import Settler
+    from sidecar.idempotency.store import Claim
+
+
+class Execution:
+    """A granted claim.
+
+    Its owner calls one of ``complete``, ``complete_without_body``, ``release`` and ``mark_unknown``; a result
+    that arrives after ``mark_unknown`` may still be completed. Further calls do nothing.
+
+    Attributes:
+        policy: The route's policy.
+        claim: What the record holds; ``None`` where the execution is not protected.
+        result: For ``idempotency_requests_total``: ``executed``, then perhaps ``released``, ``unknown``,
+            ``not_stored``; ``unprotected`` from the beginning.
+        response: The response, from the moment it is known until it is in the store.
+    """
+
+    __slots__ = ("_done", "_settler", "_waiters", "claim", "policy", "response", "result")
+
+    protected = True
+
+    def __init__(self, policy: RoutePolicy, claim: Claim, settler: Settler) -> None:
+        self.policy = policy
+        self.claim = claim
+        self.result = "executed"
+        self.response: Response | None = None
+        self._settler = settler
+        self._waiters: list[asyncio.Future[None]] | None = None
+        self._done = False
+
+    def __repr__(self) -> str:
+        return f"<Execution {self.claim.record_id[:12]} {self.result}>"
+
+    async def body_passed(self, fingerprint: Fingerprint) -> None:
+        """A streamed body has passed whole: fix the fingerprint that was provisional."""
+        self.claim = self.claim._replace(fingerprint=fingerprint.value)
+        await self._settler.amend(self)
+
+    async def complete(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """The whole response is here. A status that the policy does not keep frees the key.
+
+        Returns:
+            ``False`` if the response could not be stored now; the answer is then marked as not stored.
+        """
+        if not self.policy.keeps(status):
+            await self.release()
+            return True
+        return await self._complete(Response(status, self.policy.replayable(headers), body))
+
+    async def complete_without_body(self, status: int) -> bool:
+        """A response too large to keep is about to end; like :meth:`complete`, but it cannot be replayed."""
+        if not self.policy.keeps(status):
+            await self.release()
+            return True
+        return await self._complete(Response(status, (), None))
+
+    async def release(self) -> None:
+        """Nothing was sent, or what came back is not to be kept: the key is free again."""
+        if self._done or self.result == "unknown":
+            return
+        self._done = True
+        self.result = "released"
+        await self._settler.release(self)
+
+    async def mark_unknown(self, loss: Loss) -> OutcomeUnknown | None:
+        """Something was sent and no whole response came.
+
+        Returns:
+            What the client is told in place of the plain error; ``None`` where the plain error stands,
+            because the route executes such a key again.
+        """
+        if not self._done and self.result != "unknown":
+            self.result = "unknown"
+            await self._settler.lose(self, loss)
+        if self.policy.reexecute:
+            return None
+        return OutcomeUnknown(
+            "the request was sent, but its outcome is not known; it will not be sent again under this key",
+            reason="unknown",
+            status=504,
+        )
+
+    async def settled(self, seconds: float) -> None:
+        """Return when the execution is settled, or after ``seconds``."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await waiter
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        """It is settled: let those who wait look again."""
+        for waiter in self._waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _complete(self, response: Response) -> bool:
+        if self._done:
+            return self.result != "not_stored"
+        self._done = True
+        stored = await self._settler.complete(self, response)
+        self.result = "executed" if stored else "not_stored"
+        return stored
+
+
+class UnprotectedExecution:
+    """Execution without a record, because the store is down and the route prefers answers to protection.
+
+    It is called like an :class:`Execution` and does nothing.
+    """
+
+    __slots__ = ()
+
+    protected = False
+    result = "unprotected"
+
+    async def body_passed(self, fingerprint: Fingerprint) -> None:
+        """Nothing to fix."""
+
+    async def complete(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:  # noqa: ARG002
+        """Nothing to keep."""
+        return True
+
+    async def complete_without_body(self, status: int) -> bool:  # noqa: ARG002
+        """Nothing to keep."""
+        return True
+
+    async def release(self) -> None:
+        """Nothing to free."""
+
+    async def mark_unknown(self, loss: Loss) -> None:
+        """The plain error stands."""
+
+
+UNPROTECTED = UnprotectedExecution()

@@ -1,0 +1,142 @@
+"""What operators can see and do: the admin API and ``sidecar keys`` call this."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from sidecar.idempotency.core import Response
+from sidecar.idempotency.key import parse_key
+from sidecar.idempotency.store import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sidecar.idempotency.core import Record, State
+    from sidecar.idempotency.policy import RoutePolicy
+    from sidecar.idempotency.store import IdempotencyStore, Page
+
+LONGEST_PAGE = 1000
+DEFAULT_TTL = 86_400.0
+"""Seconds that a resolved record of a route that is no longer configured is kept."""
+
+_logger = logging.getLogger(__name__)
+
+
+class RecordNotFoundError(LookupError):
+    """There is no such record (404)."""
+
+
+class RecordBusyError(Exception):
+    """The record is executing under a lease, or completed: only an unknown outcome can be decided (409)."""
+
+
+class Operator:
+    """Reads records and decides unknown outcomes.
+
+    Args:
+        store: Where records live.
+        policies: The routes' policies by name.
+    """
+
+    def __init__(self, store: IdempotencyStore, policies: Mapping[str, RoutePolicy]) -> None:
+        self._store = store
+        self._policies = policies
+
+    async def list(
+        self,
+        *,
+        state: State | None = None,
+        route: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """A page of records; ``limit`` is 1 to 1000.
+
+        Raises:
+            ValueError: A limit out of range, or a cursor that was not given out.
+            StoreError: The store is down.
+        """
+        if not 1 <= limit <= LONGEST_PAGE:
+            raise ValueError(f"limit is 1 to {LONGEST_PAGE}, not {limit}")
+        return await self._store.list(state=state, route=route, cursor=cursor, limit=limit)
+
+    async def get(self, record_id: str) -> Record:
+        """One record.
+
+        Raises:
+            RecordNotFoundError: There is none.
+            StoreError: The store is down.
+        """
+        record = await self._store.get(record_id)
+        if record is None:
+            raise RecordNotFoundError(f"no idempotency record {record_id}")
+        return record
+
+    async def find(self, route: str, key: bytes, headers: Mapping[str, str]) -> Record:
+        """The record of a key.
+
+        Args:
+            route: Name of the route.
+            key: As it was sent.
+            headers: The caller's headers; those of the route's scope are used.
+
+        Raises:
+            IdempotencyKeyInvalid: The key is malformed.
+            RecordNotFoundError: No such route, or no record.
+            StoreError: The store is down.
+        """
+        policy = self._policies.get(route)
+        if policy is None:
+            raise RecordNotFoundError(f"no route {route}")
+        given = {name.lower().encode(): value.encode() for name, value in headers.items()}
+        caller = [[given[name]] if name in given else [] for name in policy.scope]
+        return await self.get(policy.record_id(caller, parse_key([key])))
+
+    async def release(self, record_id: str, *, reason: str, who: str) -> None:
+        """Free the key of a record whose outcome is unknown or whose lease has run out.
+
+        Raises:
+            RecordNotFoundError: There is none.
+            RecordBusyError: It is executing or completed.
+            StoreError: The store is down.
+        """
+        settled = await self._store.free(record_id)
+        self._check(record_id, settled)
+        _logger.warning("idempotency record %s released by %s: %s", record_id, who, reason)
+
+    async def resolve(
+        self,
+        record_id: str,
+        *,
+        status: int,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        reason: str,
+        who: str,
+    ) -> None:
+        """Decide an unknown outcome: from now on the key is answered with this response.
+
+        Raises:
+            RecordNotFoundError: There is none.
+            RecordBusyError: It is executing or completed.
+            StoreError: The store is down.
+            ValueError: The status is not one of a final response, or a header has a line end.
+        """
+        if not 200 <= status <= 599:  # noqa: PLR2004 - RFC 9110, section 15
+            raise ValueError(f"status is 200 to 599, not {status}")
+        if any(octet in name + value for name, value in headers for octet in (b"\r", b"\n", b"\0")):
+            raise ValueError("a header's name or value holds a line end or NUL")
+        policy = self._policies.get((await self.get(record_id)).route)
+        kept = policy.replayable(headers) if policy is not None else tuple(headers)
+        ttl = policy.ttl if policy is not None else DEFAULT_TTL
+        settled = await self._store.resolve(record_id, Response(status, kept, body), ttl)
+        self._check(record_id, settled)
+        _logger.warning("idempotency record %s resolved as %d by %s: %s", record_id, status, who, reason)
+
+    @staticmethod
+    def _check(record_id: str, settled: Settled) -> None:
+        if settled is Settled.GONE:
+            raise RecordNotFoundError(f"no idempotency record {record_id}")
+        if settled is Settled.LOST:
+            raise RecordBusyError(f"idempotency record {record_id} is executing or completed, not unknown")

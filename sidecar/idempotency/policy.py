@@ -1,0 +1,140 @@
+"""A route's idempotency settings, compiled once at load, and what follows from them without any I/O."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from sidecar.errors import IdempotencyKeyMissing
+from sidecar.idempotency.fingerprint import Kind
+from sidecar.idempotency.key import parse_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.idempotency.core import Headers
+
+RELEASED_STATUSES = frozenset({401, 403, 407, 408, 421, 425, 429, 503})
+"""Statuses that say "not now" or "not you": a retry must reach the upstream again, so they are not kept."""
+
+# What describes one delivery or one connection, not the outcome. The writer frames a replay itself.
+_NEVER_REPLAYED = frozenset({
+    b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    b"content-length",
+    b"www-authenticate", b"proxy-authenticate", b"authentication-info", b"proxy-authentication-info",
+    b"date", b"age",
+    b"traceparent", b"tracestate", b"traceresponse", b"baggage", b"server-timing", b"x-request-id",
+    b"x-idempotent-replayed", b"x-idempotent-original-correlation-id", b"x-idempotency-status",
+})  # fmt: skip
+
+_LENGTH = Struct(">I")
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class RoutePolicy:
+    """How one route protects requests with a key. Times are in seconds.
+
+    Attributes:
+        service: The service's name; part of every record's id.
+        route: The route's name; part of every record's id.
+        enabled: ``False`` for ``idempotency: off``: nothing is protected, keys are marked so.
+        methods: Methods that are protected.
+        required: Whether a request without a key is refused.
+        ttl: How long a settled record is kept.
+        kind: How bodies are compared.
+        scope: Lower-case names of the headers that tell callers apart.
+        lease: How long a claim holds without being renewed; at least 1.
+        wait: Whether a duplicate waits for the first one's response.
+        wait_timeout: How long it waits.
+        store_open: Whether requests are forwarded unprotected while the store is down.
+        store_timeout: How long the store may be silent before it counts as down.
+        reexecute: Whether a key with an unknown outcome may be executed again.
+        release_on: Statuses that are not kept.
+        replay_set_cookie: Whether ``Set-Cookie`` is replayed.
+        correlation_header: Lower-case name of the header that carries the correlation id.
+    """
+
+    service: str
+    route: str
+    enabled: bool = True
+    methods: frozenset[bytes] = frozenset({b"POST", b"PUT", b"PATCH"})
+    required: bool = False
+    ttl: float = 86_400.0
+    kind: Kind = Kind.RAW
+    scope: tuple[bytes, ...] = (b"authorization",)
+    lease: float = 15.0
+    wait: bool = False
+    wait_timeout: float = 5.0
+    store_open: bool = False
+    store_timeout: float = 1.0
+    reexecute: bool = False
+    release_on: frozenset[int] = RELEASED_STATUSES
+    replay_set_cookie: bool = False
+    correlation_header: bytes = b"x-correlation-id"
+    _never_replayed: frozenset[bytes] = field(init=False, repr=False)
+    _namespace: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        dropped = _NEVER_REPLAYED | {self.correlation_header}
+        if not self.replay_set_cookie:
+            dropped |= {b"set-cookie"}
+        object.__setattr__(self, "_never_replayed", dropped)
+        object.__setattr__(self, "_namespace", _framed([self.service.encode(), self.route.encode()]))
+
+    def applies(self, method: bytes) -> bool:
+        """Whether a key on a request with ``method`` is looked at."""
+        return self.enabled and method in self.methods
+
+    def read_key(self, values: Sequence[bytes]) -> bytes | None:
+        """The key in the ``Idempotency-Key`` field lines, or ``None`` where there is none.
+
+        Raises:
+            IdempotencyKeyMissing: There is none, and the route requires one.
+            IdempotencyKeyInvalid: It is malformed.
+        """
+        if values:
+            return parse_key(values)
+        if self.required:
+            raise IdempotencyKeyMissing(
+                "this route requires an Idempotency-Key header: one value per operation, the same on a retry",
+                reason="missing",
+            )
+        return None
+
+    def record_id(self, caller: Sequence[Sequence[bytes]], key: bytes) -> str:
+        """The id of the record: 64 hexadecimal digits of SHA-256 over service, route, caller and key.
+
+        Args:
+            caller: For each header of ``scope``, in order, the values it has in the request (none if absent).
+            key: The parsed key.
+        """
+        lines = [_LENGTH.pack(len(values)) + _framed(values) for values in caller]
+        return hashlib.sha256(self._namespace + b"".join(lines) + key).hexdigest()
+
+    def keeps(self, status: int) -> bool:
+        """Whether a response with ``status`` is kept; otherwise the key is free again."""
+        return status not in self.release_on
+
+    def replayable(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        """``headers`` without what is never replayed, fields named by ``Connection`` included."""
+        never = self._never_replayed
+        lowered = [name.lower() for name, _ in headers]
+        if b"connection" in lowered:
+            never = never | _nominated(headers)
+        return tuple([line for line, name in zip(headers, lowered, strict=True) if name not in never])
+
+
+def _framed(values: Sequence[bytes]) -> bytes:
+    """``values`` joined so that no two lists give the same bytes."""
+    return b"".join([_LENGTH.pack(len(value)) + value for value in values])
+
+
+def _nominated(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    return frozenset(
+        option.strip(b" \t").lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    )

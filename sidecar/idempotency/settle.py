@@ -1,0 +1,205 @@
+"""Saying to the store what came of executions, also when the store does not listen at first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecar.idempotency.core import RecordUnreadableError
+from sidecar.idempotency.store import Granted, Settled, StoreError
+
+if TYPE_CHECKING:
+    from sidecar.clock import Clock
+    from sidecar.idempotency.core import Loss, Response
+    from sidecar.idempotency.execution import Execution
+    from sidecar.idempotency.leases import Leases
+    from sidecar.idempotency.sent import SentKeys
+    from sidecar.idempotency.store import Claim, IdempotencyStore
+
+MOST_PENDING = 10_000
+MOST_PENDING_BYTES = 64 << 20
+
+_FIRST_DELAY = 0.05
+_LONGEST_DELAY = 2.0
+_CLOCK_DRIFT = 0.001  # the sidecar's memory must not outlive the store's record, however their clocks differ
+
+_logger = logging.getLogger(__name__)
+
+
+class _Pending(NamedTuple):
+    """A write that the store has not taken yet: the response to keep, or a claim to release."""
+
+    claim: Claim
+    response: Response | None
+    execution: Execution | None
+
+
+class Settler:
+    """Writes outcomes, and knows which executions of this process are not settled in the store yet.
+
+    What the store does not take is retried in the background. There is a bound to that: bodies beyond 64
+    MiB in all are dropped (the record will say that the response cannot be replayed), and so are writes
+    beyond 10,000 (the leases run out, and the store will show unknown outcomes).
+
+    Attributes:
+        running: Executions of this process by record id, from their claim until the store knows their
+        outcome.
+    """
+
+    __slots__ = ("_clock", "_leases", "_pending", "_pending_bytes", "_sent", "_store", "_work", "running")
+
+    def __init__(self, store: IdempotencyStore, leases: Leases, sent: SentKeys, clock: Clock) -> None:
+        self.running: dict[str, Execution] = {}
+        self._store = store
+        self._leases = leases
+        self._sent = sent
+        self._clock = clock
+        self._pending: dict[bytes, _Pending] = {}
+        self._pending_bytes = 0
+        self._work = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """Writes that the store has not taken yet."""
+        return len(self._pending)
+
+    def begin(self, execution: Execution) -> None:
+        """An execution begins."""
+        self.running[execution.claim.record_id] = execution
+        self._leases.hold(execution)
+
+    async def amend(self, execution: Execution) -> None:
+        """Fix the fingerprint; where that fails, the write that settles the record carries it too."""
+        try:
+            await self._store.amend(execution.claim)
+        except StoreError as error:
+            _logger.info("the fingerprint of %r will be stored with its outcome: %s", execution, error)
+
+    async def complete(self, execution: Execution, response: Response) -> bool:
+        """Keep the response; ``False`` if the store did not take it now."""
+        self._leases.let_go(execution)
+        self._remember(execution.claim)
+        execution.response = response
+        try:
+            settled = await self._store.complete(execution.claim, response)
+        except BaseException as error:
+            self._postpone(_Pending(execution.claim, response, execution))
+            if isinstance(error, StoreError):
+                return False
+            raise
+        if settled is Settled.GONE:
+            self._postpone(_Pending(execution.claim, response, execution))
+            return False
+        self._finish(execution, settled)
+        return settled is Settled.DONE
+
+    async def release(self, execution: Execution) -> None:
+        """Free the key."""
+        self._leases.let_go(execution)
+        try:
+            await self._store.release(execution.claim)
+        except StoreError:
+            self.abandon(execution.claim)
+        except BaseException:
+            self.abandon(execution.claim)
+            raise
+        finally:
+            self._finish(execution)
+
+    async def lose(self, execution: Execution, loss: Loss) -> None:
+        """Record that the outcome is unknown. Where that fails, the lease runs out to the same effect."""
+        self._leases.let_go(execution)
+        if not execution.policy.reexecute:
+            self._remember(execution.claim)
+        try:
+            await self._store.mark_unknown(execution.claim, loss)
+        except StoreError as error:
+            _logger.warning("cannot record the unknown outcome of %r: %s", execution, error)
+        finally:
+            self._finish(execution)
+
+    def abandon(self, claim: Claim) -> None:
+        """Nobody waits for this claim any more, but it may have been granted or may still be: take it back."""
+        self._postpone(_Pending(claim, None, None))
+
+    async def run(self) -> None:
+        """Retry what the store did not take, until cancelled."""
+        while True:
+            await self._work.wait()
+            delay = _FIRST_DELAY
+            while self._pending:
+                if not await self.retry():
+                    delay = min(2 * delay, _LONGEST_DELAY)
+                await asyncio.sleep(delay)
+            self._work.clear()
+
+    async def retry(self) -> bool:
+        """Try every pending write once, oldest first, until one fails.
+
+        Returns:
+            Whether all were taken.
+        """
+        for token, pending in list(self._pending.items()):
+            try:
+                settled = await self._write(pending)
+            except StoreError:
+                return False
+            self._pending.pop(token, None)
+            self._pending_bytes -= _body_bytes(pending)
+            if pending.execution is not None:
+                self._finish(pending.execution, settled)
+        return True
+
+    async def _write(self, pending: _Pending) -> Settled:
+        claim, response = pending.claim, pending.response
+        if response is None:
+            return await self._store.release(claim)
+        settled = await self._store.complete(claim, response)
+        if settled is not Settled.GONE:
+            return settled
+        # The store has lost the record of a key that was executed: take its place again, then complete it.
+        try:
+            granted = await self._store.claim(claim)
+        except RecordUnreadableError:
+            return Settled.LOST
+        if isinstance(granted, Granted):
+            return await self._store.complete(claim, response)
+        return Settled.LOST
+
+    def _finish(self, execution: Execution, settled: Settled = Settled.DONE) -> None:
+        """The store knows, or will find out by itself."""
+        execution.response = None
+        if self.running.get(execution.claim.record_id) is execution:
+            del self.running[execution.claim.record_id]
+        execution.wake()
+        if settled is not Settled.DONE:
+            _logger.warning("%r was not stored: its record was settled otherwise", execution)
+
+    def _remember(self, claim: Claim) -> None:
+        self._sent.add(claim.record_id, self._clock.monotonic() + claim.ttl * (1 - _CLOCK_DRIFT))
+
+    def _postpone(self, pending: _Pending) -> None:
+        execution, response = pending.execution, pending.response
+        if len(self._pending) >= MOST_PENDING:
+            _logger.error(
+                "too many writes wait for the store: %s is left to its lease", pending.claim.record_id
+            )
+            if execution is not None:
+                self._finish(execution)
+            return
+        if response is not None and self._pending_bytes + _body_bytes(pending) > MOST_PENDING_BYTES:
+            response = response._replace(body=None)
+            pending = pending._replace(response=response)
+        self._pending_bytes += _body_bytes(pending)
+        if execution is not None:
+            execution.response = response
+            execution.wake()
+        self._pending[pending.claim.token] = pending
+        self._work.set()
+
+
+def _body_bytes(pending: _Pending) -> int:
+    if pending.response is None or pending.response.body is None:
+        return 0
+    return len(pending.response.body)
