@@ -151,10 +151,9 @@ def take(kind: Kind, method: bytes, target: bytes, media_type: bytes, body: byte
         fingerprinter.update(body)
         source = None if len(body) > BUFFERED_BODY else _Source(method, target, media_type, body)
         return Fingerprint(fingerprinter.finish().value, source)
-    digest = hashlib.sha256(_RAW_LABEL + _describe(method, target, _normalise(media_type)))
-    digest.update(body)
-    digest.update(_BODY_LENGTH.pack(len(body)))
-    return Fingerprint(_RAW_PREFIX + digest.digest(), _Source(method, target, media_type, body))
+    head = _RAW_LABEL + _describe(method, target, _normalise(media_type))
+    digest = hashlib.sha256(b"".join((head, body, _BODY_LENGTH.pack(len(body))))).digest()
+    return Fingerprint(_RAW_PREFIX + digest, _Source(method, target, media_type, body))
 
 
 class Fingerprinter:

@@ -31,7 +31,10 @@ def parse_key(values: Sequence[bytes]) -> bytes:
     """
     if len(values) != 1:
         raise _invalid(f"expected one Idempotency-Key field, found {len(values)}")
-    value = values[0].strip(b" \t")
+    value = values[0]
+    if 1 <= len(value) <= MAX_KEY_LENGTH and not value.translate(None, _BARE):
+        return value  # almost every key there is
+    value = value.strip(b" \t")
     if value.startswith(b'"'):
         key = _read_string(value)
     else:

@@ -21,9 +21,27 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def log_eviction(record_id: str, what: str) -> None:
-    """Say that a record or its body had to go before its time."""
-    _logger.warning("idempotency memory store is full: evicted the %s of record %s", what, record_id)
+_LOG_INTERVAL = 60.0
+
+
+class EvictionLog:
+    """Says that something had to go before its time: at once, then once a minute at most, with counts."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._counts = {"record": 0, "body": 0}
+        self._silent_until = 0.0
+
+    def __call__(self, record_id: str, what: str) -> None:  # noqa: ARG002 - for other listeners
+        """Take note of one eviction."""
+        self._counts[what] += 1
+        now = self._clock.monotonic()
+        if now >= self._silent_until:
+            _logger.warning(
+                "idempotency memory store is full: evicted %(record)d records and %(body)d bodies so far",
+                self._counts,
+            )
+            self._silent_until = now + _LOG_INTERVAL
 
 
 class MemoryStore:
@@ -38,7 +56,8 @@ class MemoryStore:
         clock: For leases and times to live.
         max_records: Records at most.
         max_body_bytes: Bytes of all kept bodies together at most.
-        on_evict: Called with a record's id and ``"record"`` or ``"body"`` for each one that has to go.
+        on_evict: Called with a record's id and ``"record"`` or ``"body"`` for each one that has to go;
+            logs by default.
     """
 
     def __init__(
@@ -47,12 +66,12 @@ class MemoryStore:
         clock: Clock = SYSTEM_CLOCK,
         max_records: int = 100_000,
         max_body_bytes: int = 64 << 20,
-        on_evict: Callable[[str, str], None] = log_eviction,
+        on_evict: Callable[[str, str], None] | None = None,
     ) -> None:
         self._clock = clock
         self._max_records = max_records
         self._max_body_bytes = max_body_bytes
-        self._on_evict = on_evict
+        self._on_evict = on_evict or EvictionLog(clock)
         self._entries: dict[str, _Entry] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()  # may be evicted, first settled first
         self._bodies: OrderedDict[str, int] = OrderedDict()  # sizes, first kept first

@@ -47,8 +47,8 @@ class SentKeys:
     def holds(self, record_id: str, now: float) -> bool:
         """Whether ``record_id`` is remembered at ``now``."""
         tag, start = self._place(record_id)
-        tags, expiries = self._row(start)
-        return tag in tags and now * _MILLISECONDS < expiries[tags.index(tag)]
+        tags = self._cells[start : start + _PLACES].tolist()
+        return tag in tags and now * _MILLISECONDS < self._cells[start + _PLACES + tags.index(tag)]
 
     def forget(self, record_id: str) -> None:
         """The key is free again."""

@@ -120,7 +120,7 @@ class Settler:
             self._finish(execution)
 
     def abandon(self, claim: Claim) -> None:
-        """Nobody waits for this claim any more, but it may have been granted or may still be: take it back."""
+        """Nobody waits for this claim any more, but it may be granted all the same: take it back."""
         self._postpone(_Pending(claim, None, None))
 
     async def run(self) -> None:
