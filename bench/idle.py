@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from bench.load import Recipe
 
-_OPENED_AT_ONCE = 100
+_OPENED_AT_ONCE = 50
 _ANSWER_SECONDS = 15.0
 _SETTLE_SECONDS = 1.0
 

@@ -29,12 +29,12 @@ class Tracing:
     Attributes:
         sink_port: Where it takes OTLP over HTTP.
         flush_spans: Spans sent at once; Envoy's own default is 5.
-        upstream_span: Whether an attempt gets a CLIENT span of its own, as in the sidecar.
+        upstream_span: Whether an attempt gets a CLIENT span of its own, as it does in the sidecar.
     """
 
     sink_port: int
     flush_spans: int = 128
-    upstream_span: bool = True
+    upstream_span: bool = False
 
 
 def _address(port: int) -> dict[str, Any]:

@@ -57,30 +57,53 @@ def count_spans(export: bytes) -> int:
     )
 
 
+def body_of(message: bytes) -> bytes | None:
+    """The body of a request, by length or in chunks as Envoy sends it; ``None`` while it is not whole."""
+    head, end, rest = message.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    lowered = head.lower()
+    if b"\r\ntransfer-encoding: chunked" in lowered:
+        return _joined_chunks(rest)
+    _, named, value = lowered.partition(b"\r\ncontent-length:")
+    length = int(value.split(b"\r\n", 1)[0]) if named else 0
+    return rest[:length] if len(rest) >= length else None
+
+
+def _joined_chunks(rest: bytes) -> bytes | None:
+    chunks: list[bytes] = []
+    at = 0
+    while (line_end := rest.find(b"\r\n", at)) >= 0:
+        size = int(rest[at:line_end], 16)
+        at = line_end + 2 + size + 2
+        if at > len(rest):
+            return None
+        if size == 0:
+            return b"".join(chunks)
+        chunks.append(rest[line_end + 2 : at - 2])
+    return None
+
+
 class _Sink(asyncio.Protocol):
     spans = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._received = bytearray()
+        self._received = b""
 
     def data_received(self, data: bytes) -> None:
         self._received += data
-        end = self._received.find(b"\r\n\r\n")
-        if end < 0:
+        body = body_of(self._received)
+        if body is None:
             return
-        head = bytes(self._received[:end]).lower()
-        if head.startswith(b"get "):
-            self._received.clear()
-            body = b"%d" % _Sink.spans
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
-            return
-        start = head.index(b"\r\ncontent-length:") + 17
-        length = int(head[start:].split(b"\r\n", 1)[0])
-        if len(self._received) - end - 4 >= length:
-            _Sink.spans += count_spans(bytes(self._received[end + 4 :]))
-            self._received.clear()
-            self._transport.write(_TAKEN)
+        if self._received.startswith(b"GET "):
+            figure = b"%d" % _Sink.spans
+            answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(figure), figure)
+        else:
+            _Sink.spans += count_spans(body)
+            answer = _TAKEN
+        self._received = b""
+        self._transport.write(answer)
 
 
 async def _serve(port: int) -> None:
