@@ -36,6 +36,11 @@ _OLDEST: Final = 3  # since when this worker's first waiter has waited, in micro
 OWN_CELLS: Final = 4
 
 
+def _check_bounds(limit: int, max_queue: int) -> None:
+    if limit < 1 or max_queue < 0:
+        raise ValueError(f"expected permits from 1 and a queue from 0, got {limit} and {max_queue}")
+
+
 def _nobody(_: int) -> None:
     """There is no other worker to ring."""
 
@@ -77,8 +82,10 @@ class Permits(Generic[W]):
         self._ring = ring
         self._queue: OrderedDict[W, int] = OrderedDict()
         self._max_queue = max_queue
-        if not row.cells[_LIMIT]:
-            self.resize(max_concurrent, max_queue)
+        _check_bounds(max_concurrent, max_queue)
+        with row.lock:
+            # A worker that comes later leaves the limit as the others have it, which may be an adaptive one.
+            row.cells[_LIMIT] = row.cells[_LIMIT] or max_concurrent
 
     def __repr__(self) -> str:
         return f"<Permits {self.in_use}/{self.limit} in use, {self.waiting} waiting, {self.streams} streams>"
@@ -179,10 +186,8 @@ class Permits(Generic[W]):
         Raises:
             ValueError: ``limit`` is below 1 or ``max_queue`` below 0.
         """
-        max_queue = self._max_queue if max_queue is None else max_queue
-        if limit < 1 or max_queue < 0:
-            raise ValueError(f"expected a limit from 1 and a queue from 0, got {limit} and {max_queue}")
-        self._max_queue = max_queue
+        self._max_queue = self._max_queue if max_queue is None else max_queue
+        _check_bounds(limit, self._max_queue)
         with self.row.lock:
             self._cells[_LIMIT] = limit
         self.hand_out()
