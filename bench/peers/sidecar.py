@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
-import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
-from urllib.error import URLError
+from typing import TYPE_CHECKING, Any
 
 from bench.harness import CORES, Stage, free_port, python_module
 from bench.peers.base import Proxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,16 @@ def upstream(port: int, **settings: Any) -> dict[str, Any]:
     return {"url": f"http://127.0.0.1:{port}", **settings}
 
 
-def _configuration(port: int, admin_port: int, upstream_port: int, settings: dict[str, Any]) -> str:
+def _configuration(
+    folder: Path, port: int, admin_port: int, upstream_port: int, settings: dict[str, Any]
+) -> str:
     standard = {
         "service": "bench",
         "listeners": [{"name": "ingress", "bind": f"127.0.0.1:{port}"}],
         "admin": {"bind": f"127.0.0.1:{admin_port}"},
         "tracing": {"sample": 0},
         "limits": {"connections": 20_000},
+        "spool": {"dir": str(folder)},
     }
     upstreams = {"app": upstream(upstream_port)} | settings.pop("upstreams", {})
     everything_else = {"name": "default", "match": {"prefix": "/"}, "upstream": "app"}
@@ -48,11 +54,12 @@ def _configuration(port: int, admin_port: int, upstream_port: int, settings: dic
 
 
 def _is_ready(admin_port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/readyz", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except (URLError, OSError):
-        return False
+    with closing(http.client.HTTPConnection("127.0.0.1", admin_port, timeout=1)) as connection:
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def start(
@@ -77,7 +84,9 @@ def start(
         NotReady: It did not get ready; the end of its log is in the message.
     """
     port, admin_port = free_port(), free_port()
-    file = stage.write(f"{name}.yaml", _configuration(port, admin_port, upstream_port, settings))
+    file = stage.write(
+        f"{name}.yaml", _configuration(stage.folder, port, admin_port, upstream_port, settings)
+    )
     command = python_module("sidecar", "run", "--config", str(file))
     began = time.monotonic()
     process = stage.start(name, command, cores=CORES.proxy, environment=environment)
