@@ -77,9 +77,10 @@ class Owner:
         return self
 
     def leave(self) -> None:
-        """Say that this process has ended in good order."""
-        self._lock.path.unlink(missing_ok=True)
-        self._lock.release()
+        """Say that this process has ended in good order; harmless when it never entered."""
+        if self._lock.held:
+            self._lock.path.unlink(missing_ok=True)
+            self._lock.release()
 
     def is_alive(self, token: str) -> bool:
         """Whether the process that carries ``token`` still runs; removes the mark of a dead one."""
