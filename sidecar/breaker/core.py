@@ -159,7 +159,7 @@ class Breaker:
         """The call ended without a verdict on the upstream; a probe's permit is given back."""
         if permit & at.PHASE == at.HALF_OPEN and permit == self._cells[at.WORD]:
             with self.row.lock:
-                self._probes.give_back(permit)
+                self._probes.give_back()
 
     # What can be read at any moment. Reading makes a change of state happen that is due.
 
@@ -176,7 +176,8 @@ class Breaker:
         """Seconds until a call may be let through: 0 while closed, 1 while half-open (others are probing)."""
         phase = self.phase(now)
         if phase == at.OPEN:
-            return self._cells[at.OPEN_UNTIL] / 1e6 - now
+            # Whole milliseconds, lest 30 seconds and some noise of the arithmetic be rounded up to 31.
+            return max(0.001, round(self._cells[at.OPEN_UNTIL] / 1e6 - now, 3))
         return 1.0 if phase == at.HALF_OPEN else 0.0
 
     def stats(self, now: float) -> BreakerStats:
@@ -250,7 +251,7 @@ class Breaker:
             if permit == self._cells[at.WORD]:
                 slow = duration > self._slow_call
                 if permit & at.PHASE == at.HALF_OPEN:
-                    transition = self._judge_probe(permit, now, failed=failed, slow=slow)
+                    transition = self._judge_probe(now, failed=failed, slow=slow)
                 else:
                     transition = self._judge_call(permit, now, failed=failed, hard=hard, slow=slow)
         self._tell(transition)
@@ -282,9 +283,9 @@ class Breaker:
             return Cause.SLOW_CALLS
         return None
 
-    def _judge_probe(self, word: int, now: float, *, failed: bool, slow: bool) -> Transition | None:
+    def _judge_probe(self, now: float, *, failed: bool, slow: bool) -> Transition | None:
         cells = self._cells
-        self._probes.give_back(word)
+        self._probes.give_back()
         cells[at.PROBES_SLOW] += slow
         if failed:
             counts = Counts(cells[at.PROBES_OK] + 1, 1, cells[at.PROBES_SLOW], 1)

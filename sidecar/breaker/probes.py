@@ -35,10 +35,10 @@ class Probes:
         cells[mine + PROBES] += 1
         return True
 
-    def give_back(self, word: int) -> None:
-        """End a probe of the half-open period ``word``."""
+    def give_back(self) -> None:
+        """End a probe of the half-open period that the breaker is in."""
         cells, mine = self._row.cells, self._row.mine
-        if cells[mine + PROBED_WORD] == word and cells[mine + PROBES] > 0:
+        if cells[mine + PROBES] > 0:
             cells[mine + PROBES] -= 1
 
     def in_flight(self, word: int) -> int:
