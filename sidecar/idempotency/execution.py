@@ -103,10 +103,11 @@ class Execution:
         if self._waiters is None:
             self._waiters = []
         self._waiters.append(waiter)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await waiter
-        if waiter in self._waiters:
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await waiter
+        finally:
             self._waiters.remove(waiter)
 
     def wake(self) -> None:

@@ -39,7 +39,7 @@ class EvictionLog:
         if now >= self._silent_until:
             _logger.warning(
                 "idempotency memory store is full: evicted %(record)d records and %(body)d bodies so far",
-                self._counts,
+                dict(self._counts),
             )
             self._silent_until = now + _LOG_INTERVAL
 
