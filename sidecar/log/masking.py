@@ -47,6 +47,11 @@ def mask_url(text: str) -> str:
     return _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", without_passwords)
 
 
+def mask_query(query: str) -> str:
+    """A query, without its question mark, less the values of parameters that hold secrets."""
+    return _SECRET_PARAMETER.sub(rf"\g<1>{MASK}", f"?{query}")[1:]
+
+
 def is_secret(name: str) -> bool:
     """Whether a field of this name holds a secret, as ``password`` or ``admin.token`` do."""
     return _SECRET_WORDS.search(name) is not None

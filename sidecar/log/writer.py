@@ -11,6 +11,7 @@ import select
 import threading
 import time
 import traceback
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -66,6 +67,7 @@ class Log:
     """
 
     __slots__ = (
+        "__weakref__",
         "_awake",
         "_capacity",
         "_closing",
@@ -95,13 +97,21 @@ class Log:
         self._fd = fd
         self._capacity = capacity
         self._now = now
+        self._start_over()
+        self.set_level(level)
+        _logs.add(self)
+
+    def _start_over(self) -> None:
+        """Nothing waits, no thread runs: how a log begins, and how a child finds it after a fork.
+
+        The parent's thread does not exist in the child, and what waited will be written by the parent.
+        """
         self._records: deque[Event | AccessRecord] = deque()
         self._awake = False
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.dropped = 0
-        self.set_level(level)
 
     @property
     def level(self) -> str:
@@ -215,7 +225,7 @@ class Log:
             self._rouse()
 
     def _rouse(self) -> None:
-        """Wake the thread; it is started by the first record, so that a parent may fork before."""
+        """Wake the thread; the first record starts it."""
         self._awake = True
         self._wake.set()
         if self._thread is None:
@@ -268,6 +278,17 @@ class Log:
             except OSError:  # the reader is gone, or the disk is full: nothing here can be done about it
                 return False
         return True
+
+
+_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+
+
+def _start_over_in_child() -> None:
+    for log in _logs:
+        log._start_over()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_start_over_in_child)
 
 
 def _wants_colours(fd: int) -> bool:

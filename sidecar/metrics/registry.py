@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Generic, Literal, TypeVar
 
+from sidecar.methods import OTHER
 from sidecar.metrics.cells import Counter, Exemplar, Gauge, Histogram, HistogramValue
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -18,9 +19,6 @@ Rule = Literal["sum", "max", "min"]
 LabelValues = tuple[str, ...]
 Value = float | HistogramValue
 Readings = Iterable[tuple[LabelValues, float]]
-
-OTHER: Final = "_OTHER"
-"""The label value that stands for everything outside of a bounded set."""
 
 MAX_SERIES: Final = 10_000
 """Children of one family. Label sets are bounded by configuration; this bounds a mistake in that."""

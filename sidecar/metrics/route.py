@@ -6,20 +6,14 @@ import time
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from sidecar.methods import KNOWN_METHODS, OTHER
 from sidecar.metrics.names import DURATION_MS_BOUNDS, Metrics
-from sidecar.metrics.registry import OTHER
 
 if TYPE_CHECKING:
     from sidecar.metrics.cells import Counter, Gauge, Histogram
 
 UNMATCHED: Final = "unmatched"
 """The ``route`` label of requests that no route matches."""
-
-KNOWN_METHODS: Final = {
-    name.encode(): name
-    for name in ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE")
-}
-"""The ``method`` label's values beside ``_OTHER``: those that OpenTelemetry knows as well."""
 
 
 class RouteMetrics:
