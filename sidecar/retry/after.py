@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 _MOST_DIGITS = 9
 
@@ -17,10 +18,10 @@ def parse_retry_after(value: bytes, wall: float) -> float | None:
     text = value.strip(b" \t")
     if text.isdigit():
         return float(text[:_MOST_DIGITS])
-    date = parsedate_tz(text.decode("latin-1"))
-    if date is None:
-        return None
     try:
-        return max(0.0, mktime_tz(date) - wall)
-    except (ValueError, OverflowError):  # the 99th of some month
+        date = parsedate_to_datetime(text.decode("latin-1"))
+    except (ValueError, OverflowError):  # no date, or one with hours beyond any clock
         return None
+    if date.tzinfo is None:  # the form of asctime(), which is UTC as well
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, date.timestamp() - wall)
