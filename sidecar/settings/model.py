@@ -312,7 +312,7 @@ class UpstreamTls(Section):
 
 @section
 class Upstream(Section):
-    """A service that requests go to, on one host or several (round robin over those whose breaker is closed)."""
+    """A service that requests go to, on one host or on several in turn, past those whose breaker is open."""
 
     url: Annotated[UpstreamUrl | None, Url(none=True)] = None
     """Its host: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`. Either this or `urls`."""
