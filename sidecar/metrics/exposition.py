@@ -7,7 +7,7 @@ of the loop's thread.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from prometheus_client import exposition as prometheus_text
 from prometheus_client.metrics_core import (
@@ -20,11 +20,10 @@ from prometheus_client.openmetrics import exposition as openmetrics_text
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
-from sidecar.metrics.cells import HistogramValue
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sidecar.metrics.cells import HistogramValue
     from sidecar.metrics.registry import FamilySnapshot, LabelValues, Snapshot
 
 PROMETHEUS: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,8 +70,7 @@ def _to_metric(family: FamilySnapshot) -> Metric:
     kind = CounterMetricFamily if about.kind == "counter" else GaugeMetricFamily
     metric = kind(about.name, about.help, labels=about.labels)
     for values, value in family.samples.items():
-        if not isinstance(value, HistogramValue):
-            metric.add_metric(values, value)
+        metric.add_metric(values, cast("float", value))
     return metric
 
 
@@ -80,8 +78,7 @@ def _to_histogram(family: FamilySnapshot) -> HistogramMetricFamily:
     about = family.description
     metric = HistogramMetricFamily(about.name, about.help, labels=about.labels)
     for values, value in family.samples.items():
-        if isinstance(value, HistogramValue):
-            _add_buckets(metric, values, value)
+        _add_buckets(metric, values, cast("HistogramValue", value))
     return metric
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
@@ -24,7 +24,6 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar as OtlpExemplar
 
-from sidecar.metrics.cells import HistogramValue
 from sidecar.otlp.resource import attribute, resource_of, scope_of
 from sidecar.otlp.sender import Rejected, Unavailable, open_sender
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
     from sidecar.log import Log
+    from sidecar.metrics.cells import HistogramValue
     from sidecar.metrics.registry import FamilySnapshot, LabelValues, Snapshot
     from sidecar.otlp.sender import Sender
     from sidecar.otlp.target import Target
@@ -149,35 +149,34 @@ def _metric(family: FamilySnapshot, started_ns: int, now_ns: int) -> Metric:
 
 def _number_points(family: FamilySnapshot, started_ns: int, now_ns: int) -> Iterator[NumberDataPoint]:
     for values, value in family.samples.items():
-        if not isinstance(value, HistogramValue):
-            yield NumberDataPoint(
-                attributes=_labels(family, values),
-                start_time_unix_nano=started_ns,
-                time_unix_nano=now_ns,
-                as_double=value,
-            )
+        yield NumberDataPoint(
+            attributes=_labels(family, values),
+            start_time_unix_nano=started_ns,
+            time_unix_nano=now_ns,
+            as_double=cast("float", value),
+        )
 
 
 def _histogram_points(family: FamilySnapshot, started_ns: int, now_ns: int) -> Iterator[HistogramDataPoint]:
-    for values, value in family.samples.items():
-        if isinstance(value, HistogramValue):
-            yield HistogramDataPoint(
-                attributes=_labels(family, values),
-                start_time_unix_nano=started_ns,
-                time_unix_nano=now_ns,
-                count=sum(value.counts),
-                sum=value.total,
-                bucket_counts=value.counts,
-                explicit_bounds=value.bounds,
-                exemplars=[
-                    OtlpExemplar(
-                        time_unix_nano=int(exemplar.time * 1e9),
-                        as_double=exemplar.value,
-                        trace_id=bytes.fromhex(exemplar.trace_id),
-                    )
-                    for exemplar in value.exemplars.values()
-                ],
-            )
+    for values, sample in family.samples.items():
+        value = cast("HistogramValue", sample)
+        yield HistogramDataPoint(
+            attributes=_labels(family, values),
+            start_time_unix_nano=started_ns,
+            time_unix_nano=now_ns,
+            count=sum(value.counts),
+            sum=value.total,
+            bucket_counts=value.counts,
+            explicit_bounds=value.bounds,
+            exemplars=[
+                OtlpExemplar(
+                    time_unix_nano=int(exemplar.time * 1e9),
+                    as_double=exemplar.value,
+                    trace_id=bytes.fromhex(exemplar.trace_id),
+                )
+                for exemplar in value.exemplars.values()
+            ],
+        )
 
 
 def _labels(family: FamilySnapshot, values: LabelValues) -> list[KeyValue]:

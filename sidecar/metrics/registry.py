@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, cast
 
 from sidecar.methods import OTHER
 from sidecar.metrics.cells import Counter, Exemplar, Gauge, Histogram, HistogramValue
@@ -205,10 +205,11 @@ def _add_samples(merged: FamilySnapshot, samples: Mapping[LabelValues, Value]) -
         known = merged.samples.get(key)
         if known is None:
             merged.samples[key] = value
-        elif isinstance(known, HistogramValue) and isinstance(value, HistogramValue):
-            merged.samples[key] = _add_histograms(merged.description.name, known, value)
-        elif not isinstance(known, HistogramValue) and not isinstance(value, HistogramValue):
-            merged.samples[key] = combine(known, value)
+        elif isinstance(known, HistogramValue):
+            other = cast("HistogramValue", value)  # all samples of a family are of one kind
+            merged.samples[key] = _add_histograms(merged.description.name, known, other)
+        else:
+            merged.samples[key] = combine(known, cast("float", value))
 
 
 def _add_histograms(name: str, one: HistogramValue, other: HistogramValue) -> HistogramValue:
