@@ -16,6 +16,7 @@ _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE
 
 # JSON escapes the C0 controls. These are legal in it as they are, but break lines for some readers (U+0085,
 # U+2028, U+2029), start terminal sequences (C1) or turn the direction of text around.
+_DELETE: Final = b"\x7f"
 _RISKY: Final = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -92,7 +93,7 @@ def _encode(line: dict[str, Any]) -> bytes:
         text = orjson.dumps(line, option=_OPTIONS)
     except orjson.JSONEncodeError:  # a lone surrogate, or an integer beyond 64 bits
         text = orjson.dumps(_replace_unencodable(line), option=_OPTIONS)
-    return text if text.isascii() else _escape(text)
+    return text if text.isascii() and _DELETE not in text else _escape(text)
 
 
 def _replace_unencodable(value: Any) -> Any:

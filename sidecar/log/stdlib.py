@@ -28,7 +28,7 @@ class StdlibHandler(logging.Handler):
         if error is None:
             self._log.record(_level(record.levelno), "library", fields)
         else:
-            self._log.exception("library", error, **fields)
+            self._log.crash("library", error, **fields)
 
 
 def capture_stdlib(log: Log) -> None:

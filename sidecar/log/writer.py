@@ -149,7 +149,7 @@ class Log:
         """Record a failure."""
         self.record("error", event, fields)
 
-    def exception(self, event: str, error: BaseException, /, **fields: Any) -> None:
+    def crash(self, event: str, error: BaseException, /, **fields: Any) -> None:
         """Record a failure that nobody foresaw, with its traceback."""
         trace = "".join(traceback.format_exception(error))[-MAX_TEXT:]
         self.record("error", event, {**fields, "error": error, "traceback": trace})
