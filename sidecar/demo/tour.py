@@ -7,7 +7,6 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from rich.panel import Panel
 from rich.text import Text
 
 from sidecar.demo.call import Answer, Call
@@ -144,9 +143,10 @@ class Tour:
         self._console.print(Text(text))
 
     def _print_exchange(self, curl: str, lines: list[str]) -> None:
-        # Lines for the shell are not wrapped: they are there to be copied.
+        # Not wrapped: these lines are there to be copied and compared.
         self._console.print(Text(f"$ {curl}", style="bold cyan"), soft_wrap=True)
-        self._console.print(Panel(Text("\n".join(lines)), border_style="dim", expand=False))
+        for line in lines:
+            self._console.print(Text(f"  {line}"), soft_wrap=True)
 
     @staticmethod
     def _expect(answer: Answer, status: int) -> None:
