@@ -198,7 +198,7 @@ class Permits(Generic[W]):
         cells, mine = self._cells, self._mine
         cells[mine] += 1
         # Each worker may at this moment be adding one that is not seen yet.
-        if self.in_use + len(self.row.everyone) <= cells[_LIMIT]:
+        if self.in_use + len(self.row.everyone) <= cells[_LIMIT] and not cells[_QUEUED]:
             return True
         with self.row.lock:
             if self.in_use <= cells[_LIMIT] and not cells[_QUEUED]:
