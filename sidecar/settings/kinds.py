@@ -235,7 +235,8 @@ class Text(Kind[str]):
 
     def parse(self, text: str) -> str:
         if not re.fullmatch(self.pattern, text, re.ASCII):
-            raise ValueError(f"expected {self.expected}, got {units.quote(text)}")
+            came = f"{len(text)} characters that are not" if self.secret else units.quote(text)
+            raise ValueError(f"expected {self.expected}, got {came}")
         return text.lower() if self.lower else text
 
     def json_schema(self) -> dict[str, Any]:
@@ -243,9 +244,12 @@ class Text(Kind[str]):
 
 
 class Secret(Text):
-    """A string that is never shown."""
+    """A string that is never shown, not even when it is wrong."""
 
     secret = True
+
+    def show(self, value: str) -> str:  # noqa: ARG002 - that is the point
+        return "***"
 
 
 class SecretUrl(Kind[str]):

@@ -124,6 +124,9 @@ class Spool(Section):
     dir: FilePath = "./spool"
     """Folder for events and audit rows that wait for Redis or PostgreSQL; made when something is written."""
 
+    max_bytes: Annotated[int, Size("1MiB", "1024TiB")] = 1024**3
+    """Bytes that events, and as many that audit rows, may take there."""
+
 
 @section
 class Tracing(Section):

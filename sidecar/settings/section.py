@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import Field, FrozenInstanceError, dataclass  # get_type_hints reads Field here
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
-    from dataclasses import Field
-
     from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
