@@ -69,19 +69,18 @@ class MetricsExporter:
             await asyncio.sleep(self._interval)
             self.push(await snapshot())
 
-    def push(self, snapshot: Snapshot) -> None:
+    def push(self, snapshot: Snapshot) -> threading.Thread:
         """Begin to send the figures. Left out while the last push still runs: the next one says the same."""
         if self._thread is not None and self._thread.is_alive():
-            return
+            return self._thread
         # A daemon, and not one of asyncio's executor: a dead collector must not hold up the exit.
         self._thread = threading.Thread(target=self._send, args=(snapshot,), name="metrics-push", daemon=True)
         self._thread.start()
+        return self._thread
 
     def close(self, snapshot: Snapshot, timeout: float) -> None:
         """Push for the last time, and wait for it for at most ``timeout`` seconds."""
-        self.push(snapshot)
-        if self._thread is not None:
-            self._thread.join(timeout)
+        self.push(snapshot).join(timeout)
 
     def _send(self, snapshot: Snapshot) -> None:
         trouble = ""
