@@ -131,3 +131,19 @@ def _strip(hint: Any) -> tuple[list[Any], Any]:
         bare = Union[tuple(option for _, option in stripped)]  # noqa: UP007 - built from values
         return [item for metadata, _ in stripped for item in metadata], bare
     return [], hint
+
+
+def written(key: Key) -> str:
+    """The default of ``key`` as it would stand in the file, or nothing where there is none to show."""
+    if key.required or key.section is not None:
+        return ""
+    return show(key, key.default)
+
+
+def show(key: Key, value: Any) -> str:
+    """``value`` of ``key`` as it would stand in the file."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(show(key, item) for item in value)}]"
+    if value is None:
+        return "none" if key.kind is not None and key.kind.none else ""
+    return str(value) if key.kind is None else key.kind.show(value)

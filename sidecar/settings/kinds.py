@@ -15,7 +15,7 @@ from sidecar.settings import units
 from sidecar.settings.addresses import Address, UpstreamUrl
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic import GetCoreSchemaHandler
     from pydantic_core import CoreSchema
 
 T = TypeVar("T")
@@ -71,12 +71,6 @@ class Kind(Generic[T]):
         from pydantic_core import core_schema  # noqa: PLC0415 - see the module's docstring
 
         return core_schema.no_info_plain_validator_function(self.validate)
-
-    def __get_pydantic_json_schema__(
-        self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        schema = self.json_schema()
-        return {"anyOf": [schema, {"enum": ["none", None]}]} if self.none else schema
 
 
 def describe(raw: object) -> str:
@@ -310,13 +304,6 @@ class Switchable:
         from pydantic_core import core_schema  # noqa: PLC0415 - see the module's docstring
 
         return core_schema.no_info_before_validator_function(self._read, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        section = handler(schema)
-        options = [option for option in section["anyOf"] if option != {"type": "null"}]
-        return {"anyOf": [*options, {"enum": ["on", "off", True, False, None]}]}
 
     @staticmethod
     def _read(raw: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -41,20 +42,35 @@ _FLAG_PATHS: dict[str, Path] = {
 }
 
 
-def load(flags: Flags, environ: Mapping[str, str]) -> Settings:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A valid configuration.
+
+    Attributes:
+        settings: Its values.
+        sources: Where each of them comes from.
+        file: The file it was read from, or ``None``.
+    """
+
+    settings: Settings
+    sources: Sources
+    file: str | None
+
+
+def load(flags: Flags, environ: Mapping[str, str]) -> Loaded:
     """The configuration that flags, environment and file make together.
 
     Raises:
         Invalid: It has mistakes; all of them are listed.
     """
-    name = flags.config or environ.get(environment.CONFIG)
+    name = flags.config or environ.get(environment.CONFIG) or None
     document = yaml_source.read(name, environ) if name else yaml_source.Document()
     document.tree.setdefault("listeners", [dict(_INGRESS)])
     variables, misnamed = environment.read(environ, document.tree)
     given = _read_flags(flags, variables.merged)
     sources = Sources(document, variables, given)
     mistakes = [*document.mistakes, *misnamed, *environment.check_telemetry(environ)]
-    return _Judge(sources, mistakes).decide(sources.merge())
+    return Loaded(_Judge(sources, mistakes).decide(sources.merge()), sources, name)
 
 
 def _read_flags(flags: Flags, below: dict[str, Tree]) -> Overlay:

@@ -52,6 +52,14 @@ class Sources:
                         return origin
         return ""
 
+    def written_at(self, path: Path) -> str:
+        """Where ``path`` itself, or a value that holds it, was written down; empty for a default."""
+        for overlay in self._overlays:
+            for length in range(len(path), 0, -1):
+                if path[:length] in overlay.origins:
+                    return overlay.origins[path[:length]]
+        return self._document.origins.get(path, "")
+
     def rank(self, mistake: Mistake) -> tuple[int, int]:
         """Sorts mistakes as they stand in the file, those from elsewhere after them."""
         line = re.fullmatch(re.escape(self._document.name) + r":([0-9]+)", mistake.origin)
