@@ -169,7 +169,7 @@ class MemoryStore:
             return None
         return self._record(record_id, entry, now)
 
-    async def list(
+    async def page(
         self,
         *,
         state: State | None = None,
@@ -177,7 +177,7 @@ class MemoryStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """See :meth:`IdempotencyStore.list`."""
+        """See :meth:`IdempotencyStore.page`."""
         now = self._clock.monotonic()
         self._expire(now)
 
@@ -222,6 +222,9 @@ class MemoryStore:
     async def watch(self, record_id: str) -> Watch:
         """See :meth:`IdempotencyStore.watch`."""
         return Watch(self._watchers, record_id)
+
+    async def check(self) -> None:
+        """See :meth:`IdempotencyStore.check`: it always can."""
 
     async def aclose(self) -> None:
         """Forget everything."""

@@ -43,7 +43,7 @@ class Operator:
         self._store = store
         self._policies = policies
 
-    async def list(
+    async def page(
         self,
         *,
         state: State | None = None,
@@ -59,7 +59,7 @@ class Operator:
         """
         if not 1 <= limit <= LONGEST_PAGE:
             raise ValueError(f"limit is 1 to {LONGEST_PAGE}, not {limit}")
-        return await self._store.list(state=state, route=route, cursor=cursor, limit=limit)
+        return await self._store.page(state=state, route=route, cursor=cursor, limit=limit)
 
     async def get(self, record_id: str) -> Record:
         """One record.

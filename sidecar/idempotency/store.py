@@ -133,7 +133,7 @@ class IdempotencyStore(Protocol):
         """The record as it stands, with a run-out lease shown as such."""
         ...
 
-    async def list(
+    async def page(
         self,
         *,
         state: State | None = None,
@@ -158,6 +158,10 @@ class IdempotencyStore(Protocol):
 
     async def watch(self, record_id: str) -> Watch:
         """Be ready to hear of the record's settlement by any process; entered before a watched claim."""
+        ...
+
+    async def check(self) -> None:
+        """Return if the store can be reached."""
         ...
 
     async def aclose(self) -> None:

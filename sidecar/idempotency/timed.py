@@ -55,7 +55,7 @@ class TimedStore:
         """See :meth:`IdempotencyStore.get`."""
         return await self._time("get", self._store.get(record_id))
 
-    async def list(
+    async def page(
         self,
         *,
         state: State | None = None,
@@ -63,9 +63,9 @@ class TimedStore:
         cursor: str | None = None,
         limit: int = 100,
     ) -> Page:
-        """See :meth:`IdempotencyStore.list`."""
-        listing = self._store.list(state=state, route=route, cursor=cursor, limit=limit)
-        return await self._time("list", listing)
+        """See :meth:`IdempotencyStore.page`."""
+        page = self._store.page(state=state, route=route, cursor=cursor, limit=limit)
+        return await self._time("page", page)
 
     async def resolve(self, record_id: str, response: Response, ttl: float) -> Settled:
         """See :meth:`IdempotencyStore.resolve`."""
@@ -78,6 +78,10 @@ class TimedStore:
     async def watch(self, record_id: str) -> Watch:
         """See :meth:`IdempotencyStore.watch`."""
         return await self._store.watch(record_id)
+
+    async def check(self) -> None:
+        """See :meth:`IdempotencyStore.check`."""
+        await self._store.check()
 
     async def aclose(self) -> None:
         """See :meth:`IdempotencyStore.aclose`."""

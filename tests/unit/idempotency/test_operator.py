@@ -23,13 +23,13 @@ WORD = {"reason": "checked with the bank", "who": "anna"}
 async def test_records_are_listed_by_state_and_route(here, operator):
     await here.ask(b"a")
     await (await here.ask(b"b")).mark_unknown(Loss.RESET)
-    page = await operator.list(state=State.UNKNOWN, route="orders")
+    page = await operator.page(state=State.UNKNOWN, route="orders")
     assert [record.state for record in page.items] == [State.UNKNOWN]
-    assert (await operator.list(route="other")).items == []
-    assert len((await operator.list()).items) == 2
+    assert (await operator.page(route="other")).items == []
+    assert len((await operator.page()).items) == 2
     for limit in (0, 1001):
         with pytest.raises(ValueError, match="limit is 1 to 1000"):
-            await operator.list(limit=limit)
+            await operator.page(limit=limit)
 
 
 async def test_a_record_is_found_by_route_key_and_caller(here, operator):

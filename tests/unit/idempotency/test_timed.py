@@ -22,13 +22,13 @@ async def test_every_operation_is_passed_on_and_timed():
     assert await store.release(CLAIM) is Settled.LOST
     assert await store.free(CLAIM.record_id) is Settled.LOST
     assert (await store.get(CLAIM.record_id)).state is State.COMPLETED
-    assert len((await store.list()).items) == 1
+    assert len((await store.page()).items) == 1
     with await store.watch(CLAIM.record_id) as watch:
         await watch.news(0.001)
     await store.aclose()
     assert len(inner) == 0
     assert [operation for operation, _ in seen] == [
-        "claim", "renew", "amend", "mark_unknown", "resolve", "complete", "release", "free", "get", "list",
+        "claim", "renew", "amend", "mark_unknown", "resolve", "complete", "release", "free", "get", "page",
     ]  # fmt: skip
 
 

@@ -1,0 +1,157 @@
+"""A record as bytes: what stands in Redis.
+
+A record is a head of fixed width in ASCII, which the Lua scripts read and write by position, and a tail in
+binary that only this module looks into (version 1; offset, length)::
+
+    head    0   3  "SI1": magic and version
+            3   1  state: E executing, C completed, U unknown, F freed (counts as absent; see below)
+            4   1  "1" if the key had been sent before this claim, else "0"
+            5   1  "1" if someone waits for the settlement, else "0"
+            6   1  why the outcome is unknown, a letter of LOSSES; "-" otherwise
+            7  16  token, raw
+           23  13  executing: when the lease runs out; else: when it was settled (Unix milliseconds)
+           36  13  when it was claimed
+    tail   49  13  big-endian: lengths of fingerprint (1), route (2) and correlation id (2), status (2),
+                   length of headers (4), body kept (1), reserved (1)
+           62      fingerprint, route, correlation id, headers, body (to the end)
+    headers        number of fields (2), lengths of all names and values (4 each), names and values
+
+An executing record whose lease has run out *is* unknown; nobody needs to write that down. A freed record
+tells sidecars that remember the key as sent that an operator has released it.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import chain
+from struct import Struct
+from struct import error as StructError  # noqa: N812 - an exception's name
+from typing import TYPE_CHECKING
+
+from sidecar.idempotency.core import (
+    ForeignRecordError,
+    Headers,
+    Loss,
+    NewerRecordError,
+    Record,
+    Response,
+    State,
+)
+
+if TYPE_CHECKING:
+    from sidecar.idempotency.store import Claim
+
+MAGIC = b"SI"
+VERSION = b"1"
+HEAD_BYTES = 49
+FREED = b"F"
+STATES = {b"E": State.EXECUTING, b"C": State.COMPLETED, b"U": State.UNKNOWN}
+LOSSES = {
+    Loss.LEASE: b"l",
+    Loss.TIMEOUT: b"t",
+    Loss.RESET: b"r",
+    Loss.TRUNCATED: b"c",
+    Loss.PROTOCOL: b"p",
+    Loss.UPLOAD: b"u",
+    Loss.FORGOTTEN: b"f",
+}
+
+_LOSS_OF = {letter: loss for loss, letter in LOSSES.items()}
+_TAIL = Struct(">BHHHIBB")
+_COUNT = Struct(">H")
+_MILLISECONDS = 1000
+
+
+def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
+    """The tail of the record that ``claim`` makes, with its response once there is one."""
+    route, correlation_id = claim.route.encode(), claim.correlation_id.encode()
+    status, headers, body = (0, b"", None) if response is None else _encode_response(response)
+    lengths = _TAIL.pack(
+        len(claim.fingerprint), len(route), len(correlation_id), status, len(headers), body is not None, 0
+    )
+    return b"".join((lengths, claim.fingerprint, route, correlation_id, headers, body or b""))
+
+
+def decode(record_id: str, encoded: bytes, now: int, *, brief: bool = False) -> Record | None:
+    """The record that ``encoded`` holds; ``None`` if it was freed.
+
+    Args:
+        record_id: Its id.
+        encoded: Head and tail.
+        now: Milliseconds by the store's clock.
+        brief: Leave out headers and body; ``encoded`` may end before them.
+
+    Raises:
+        NewerRecordError: A newer release wrote it.
+        ForeignRecordError: No sidecar wrote it, or it is damaged.
+    """
+    if encoded[:2] != MAGIC:
+        raise ForeignRecordError(f"the value of record {record_id} was not written by a sidecar")
+    if encoded[2:3] != VERSION:
+        raise NewerRecordError(
+            f"record {record_id} has version {encoded[2:3]!r}; this release knows {VERSION!r}"
+        )
+    try:
+        return _decode(record_id, encoded, now, brief=brief)
+    except (StructError, KeyError, ValueError) as error:
+        raise ForeignRecordError(f"record {record_id} is damaged: {error}") from error
+
+
+def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record | None:
+    letter = encoded[3:4]
+    if letter == FREED:
+        return None
+    state = STATES[letter]
+    moment = int(encoded[23:36])
+    lapsed = state is State.EXECUTING and moment <= now
+    fingerprint_length, route_length, correlation_length, status, headers_length, kept, _ = _TAIL.unpack_from(
+        encoded, HEAD_BYTES
+    )
+    route_start = HEAD_BYTES + _TAIL.size + fingerprint_length
+    correlation_start = route_start + route_length
+    headers_start = correlation_start + correlation_length
+    body_start = headers_start + headers_length
+    if len(encoded) < headers_start or (not brief and len(encoded) < body_start):
+        raise ValueError("it is cut short")
+    response = None
+    if state is State.COMPLETED:
+        headers = () if brief else _decode_headers(encoded[headers_start:body_start])
+        response = Response(status, headers, encoded[body_start:] if kept and not brief else None)
+    running = state is State.EXECUTING and not lapsed
+    return Record(
+        id=record_id,
+        state=State.UNKNOWN if lapsed else state,
+        token=encoded[7:23],
+        fingerprint=encoded[route_start - fingerprint_length : route_start],
+        route=encoded[route_start:correlation_start].decode(),
+        correlation_id=encoded[correlation_start:headers_start].decode(),
+        created_at=int(encoded[36:49]) / _MILLISECONDS,
+        lease_until=moment / _MILLISECONDS if running else None,
+        settled_at=None if running else moment / _MILLISECONDS,
+        response=response,
+        loss=Loss.LEASE if lapsed else _LOSS_OF.get(encoded[6:7]),
+    )
+
+
+def _encode_response(response: Response) -> tuple[int, bytes, bytes | None]:
+    fields = list(chain.from_iterable(response.headers))
+    lengths = _lengths(len(fields)).pack(*map(len, fields))
+    return response.status, b"".join((_COUNT.pack(len(response.headers)), lengths, *fields)), response.body
+
+
+def _decode_headers(encoded: bytes) -> Headers:
+    (count,) = _COUNT.unpack_from(encoded)
+    lengths = _lengths(2 * count)
+    position = _COUNT.size + lengths.size
+    fields = []
+    for length in lengths.unpack_from(encoded, _COUNT.size):
+        fields.append(encoded[position : position + length])
+        position += length
+    if position != len(encoded):
+        raise ValueError("its headers do not fill their place")
+    return tuple(zip(fields[::2], fields[1::2], strict=True))
+
+
+@lru_cache(maxsize=256)
+def _lengths(count: int) -> Struct:
+    return Struct(f">{count}I")

@@ -1,0 +1,107 @@
+"""Records of a Redis in pages, without an index: that would cost every request, and listings are rare."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecar.idempotency.codec import STATES, decode
+from sidecar.idempotency.core import RecordUnreadableError, State
+from sidecar.idempotency.scripts import Script
+from sidecar.idempotency.store import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.idempotency.core import Record
+    from sidecar.idempotency.scripts import ScriptRunner
+
+_LIST = Script("list")
+_SCAN_COUNT = 1000
+_SCANS_PER_PAGE = 25
+_BEGINNING = 512  # bytes of a record that hold everything but headers and body
+_SPECIAL = "\\*?[]^-"  # in patterns of keys
+
+# A run-out lease is not written down, so a record of unknown outcome may still say that it is executing.
+_LETTERS = {
+    None: b"".join(STATES),
+    State.EXECUTING: b"E",
+    State.COMPLETED: b"C",
+    State.UNKNOWN: b"UE",
+}
+
+
+class _Place(NamedTuple):
+    """Where a page begins: at a server, at a cursor of its SCAN, after some of what that gives."""
+
+    server: int
+    scan: int
+    skip: int
+
+    @classmethod
+    def read(cls, cursor: str | None) -> _Place:
+        if cursor is None:
+            return cls(0, 0, 0)
+        numbers = cursor.split("-")
+        if len(numbers) != len(cls._fields) or not all(part.isascii() and part.isdigit() for part in numbers):
+            raise ValueError("the cursor is not one that was given out")
+        return cls(*map(int, numbers))
+
+    def __str__(self) -> str:
+        return f"{self.server}-{self.scan}-{self.skip}"
+
+    def after(self, scan: int) -> _Place:
+        return _Place(self.server, scan, 0) if scan else _Place(self.server + 1, 0, 0)
+
+
+async def list_records(
+    runner: ScriptRunner,
+    prefix: bytes,
+    *,
+    state: State | None,
+    route: str | None,
+    cursor: str | None,
+    limit: int,
+    patience: float,
+) -> Page:
+    """A page of the records whose keys begin with ``prefix``; it ends after about 25,000 keys at the latest.
+
+    Raises:
+        ValueError: ``cursor`` is not one that was given out.
+        StoreError: Redis cannot be used.
+    """
+    place = _Place.read(cursor)
+    servers = await runner.servers.masters()
+    items: list[Record] = []
+    for _ in range(_SCANS_PER_PAGE):
+        if place.server >= len(servers):
+            return Page(items, None)
+        arguments = (place.scan, _pattern(prefix), _SCAN_COUNT, _LETTERS[state], _BEGINNING)
+        now, after, *found = await runner.run_without_key(_LIST, servers[place.server], arguments, patience)
+        records = [
+            record
+            for record in _read(found, now, prefix)
+            if state in (None, record.state) and route in (None, record.route)
+        ]
+        end = place.skip + limit - len(items)
+        items += records[place.skip : end]
+        if end < len(records):
+            return Page(items, str(place._replace(skip=end)))
+        place = place.after(int(after))
+    return Page(items, str(place))
+
+
+def _pattern(prefix: bytes) -> bytes:
+    escaped = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in prefix.decode("latin-1"))
+    return escaped.encode("latin-1") + b"*"
+
+
+def _read(found: Sequence[bytes], now: int, prefix: bytes) -> list[Record]:
+    records = []
+    for key, beginning in zip(found[::2], found[1::2], strict=True):
+        try:
+            record = decode(key[len(prefix) :].decode(errors="replace"), beginning, now, brief=True)
+        except RecordUnreadableError:
+            continue  # of a newer release, which can list it
+        if record is not None:
+            records.append(record)
+    return records

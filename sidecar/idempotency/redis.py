@@ -1,0 +1,230 @@
+"""Records in Redis or Valkey: standalone, Sentinel, Cluster.
+
+Each operation is one script on one key, so it is atomic everywhere and takes one round trip. The scripts
+are in ``lua``; what a record looks like is said in ``codec``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import hiredis
+
+from sidecar.idempotency.address import parse_redis_url
+from sidecar.idempotency.advice import read_info, weaknesses
+from sidecar.idempotency.codec import LOSSES, decode, encode_tail
+from sidecar.idempotency.core import ForeignRecordError
+from sidecar.idempotency.link import Link, refusal
+from sidecar.idempotency.listing import list_records
+from sidecar.idempotency.scripts import Script, ScriptRunner
+from sidecar.idempotency.store import Claim, Granted, Page, Settled, StoreError
+from sidecar.idempotency.watch import Watch, Watchers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sidecar.idempotency.connection import Argument, Reply
+    from sidecar.idempotency.core import Loss, Record, Response, State
+
+_CLAIM = Script("claim")
+_RENEW = Script("renew")
+_AMEND = Script("amend")
+_COMPLETE = Script("complete")
+_RELEASE = Script("release")
+_MARK_UNKNOWN = Script("mark_unknown")
+_GET = Script("get")
+_RESOLVE = Script("resolve")
+_FREE = Script("free")
+
+# What the scripts return.
+_DONE_AND_WATCHED = 2
+_SETTLED = {0: Settled.GONE, 1: Settled.DONE, _DONE_AND_WATCHED: Settled.DONE, 3: Settled.LOST}
+_GRANTED = {1: Granted.FRESH, 2: Granted.AGAIN}
+
+_MILLISECONDS = 1000
+_SUBSCRIBE_PATIENCE = 0.5  # seconds; without the subscription a duplicate that waits looks again by itself
+
+
+class RedisStore:
+    """A store that processes share.
+
+    Args:
+        url: See ``address``.
+        key_prefix: Put before every record's id.
+        timeout: Seconds that Redis may be silent where no claim says so.
+
+    Raises:
+        ValueError: The URL is malformed.
+    """
+
+    def __init__(self, url: str, *, key_prefix: str = "idempotency:", timeout: float = 1.0) -> None:
+        self._address = parse_redis_url(url)
+        self._prefix = key_prefix.encode()
+        self._channel = self._prefix + b"settled"
+        self._timeout = timeout
+        self._runner: ScriptRunner | None = None
+        self._ears: Link | None = None
+        self._watchers = Watchers()
+
+    async def claim(
+        self, claim: Claim, *, over: bytes | None = None, watched: bool = False
+    ) -> Granted | Record:
+        """See :meth:`IdempotencyStore.claim`."""
+        runner = self._runner or self._start()
+        key = self._key(claim.record_id)
+        link = runner.servers.link(key) or await runner.servers.find(key)
+        tail = encode_tail(claim)
+        lease, life = _milliseconds(claim.lease), _milliseconds(claim.lease + claim.ttl)
+        for _ in range(2):
+            asked_at = link.now()
+            latest = _milliseconds(asked_at + claim.timeout + link.ahead)
+            arguments = (claim.token, tail, lease, life, over or b"", b"01"[watched : watched + 1], latest)
+            reply = await runner.run(_CLAIM, key, arguments, claim.timeout)
+            if type(reply) is int:
+                return _GRANTED[reply]
+            now, *found = reply
+            if found:
+                record = decode(claim.record_id, found[0], now)
+                assert record is not None  # a claim is put over a freed record
+                return record
+            # Too late, says the server, but the answer came in time: its clock has been set forward.
+            link.set_time(now / _MILLISECONDS, asked_at)
+        raise StoreError("Redis took too long over a claim", reason="timeout", maybe_done=False)
+
+    async def renew(self, claims: Sequence[Claim]) -> list[Settled]:
+        """See :meth:`IdempotencyStore.renew`."""
+        calls = [
+            (
+                self._key(claim.record_id),
+                (claim.token, _milliseconds(claim.lease), _milliseconds(claim.lease + claim.ttl)),
+            )
+            for claim in claims
+        ]
+        runner = self._runner or self._start()
+        return [_SETTLED[reply] for reply in await runner.run_all(_RENEW, calls, self._timeout)]
+
+    async def amend(self, claim: Claim) -> Settled:
+        """See :meth:`IdempotencyStore.amend`."""
+        return await self._settle(_AMEND, claim, encode_tail(claim))
+
+    async def complete(self, claim: Claim, response: Response) -> Settled:
+        """See :meth:`IdempotencyStore.complete`."""
+        return await self._settle(_COMPLETE, claim, encode_tail(claim, response), _milliseconds(claim.ttl))
+
+    async def release(self, claim: Claim) -> Settled:
+        """See :meth:`IdempotencyStore.release`."""
+        return await self._settle(_RELEASE, claim)
+
+    async def mark_unknown(self, claim: Claim, loss: Loss) -> Settled:
+        """See :meth:`IdempotencyStore.mark_unknown`."""
+        return await self._settle(_MARK_UNKNOWN, claim, LOSSES[loss], _milliseconds(claim.ttl))
+
+    async def get(self, record_id: str) -> Record | None:
+        """See :meth:`IdempotencyStore.get`."""
+        now, found = await self._run(_GET, record_id, (), self._timeout)
+        return None if found is None else decode(record_id, found, now)
+
+    async def page(
+        self,
+        *,
+        state: State | None = None,
+        route: str | None = None,
+        cursor: str | None = None,
+        limit: int = 100,
+    ) -> Page:
+        """See :meth:`IdempotencyStore.page`. A page ends after about 25,000 keys, even with nothing in it."""
+        return await list_records(
+            self._runner or self._start(),
+            self._prefix,
+            state=state,
+            route=route,
+            cursor=cursor,
+            limit=limit,
+            patience=self._timeout,
+        )
+
+    async def resolve(self, record_id: str, response: Response, ttl: float) -> Settled:
+        """See :meth:`IdempotencyStore.resolve`."""
+        record = await self.get(record_id)
+        if record is None:
+            return Settled.GONE
+        claim = Claim(
+            record_id, record.token, record.fingerprint, record.route, record.correlation_id, 0.0, ttl
+        )
+        return await self._settle(_RESOLVE, claim, encode_tail(claim, response), _milliseconds(ttl))
+
+    async def free(self, record_id: str) -> Settled:
+        """See :meth:`IdempotencyStore.free`."""
+        return self._note(record_id, await self._run(_FREE, record_id, (), self._timeout))
+
+    async def watch(self, record_id: str) -> Watch:
+        """See :meth:`IdempotencyStore.watch`. One subscription serves all that wait in this process."""
+        runner = self._runner or self._start()
+        if self._ears is None:
+            self._ears = runner.servers.listen(self._channel, self._heard)
+        await self._ears.connected(_SUBSCRIBE_PATIENCE)
+        return Watch(self._watchers, record_id)
+
+    async def check(self) -> None:
+        """See :meth:`IdempotencyStore.check`."""
+        for link in await (self._runner or self._start()).servers.masters():
+            reply = await link.call((b"PING",), self._timeout)
+            if isinstance(reply, hiredis.HiredisError):
+                raise refusal(reply)
+
+    async def weaknesses(self) -> list[str]:
+        """Settings of the servers that weaken the guarantee, for the log at the start.
+
+        Raises:
+            StoreError: Redis cannot be used.
+        """
+        found: dict[str, None] = {}
+        for link in await (self._runner or self._start()).servers.masters():
+            reply = await link.call((b"INFO",), self._timeout)
+            if not isinstance(reply, hiredis.HiredisError):
+                found |= dict.fromkeys(weaknesses(read_info(reply)))
+        return list(found)
+
+    async def aclose(self) -> None:
+        """See :meth:`IdempotencyStore.aclose`."""
+        if self._ears is not None:
+            await self._ears.aclose()
+        if self._runner is not None:
+            await self._runner.aclose()
+
+    def _start(self) -> ScriptRunner:
+        """Nothing is connected before it is needed, so that a store can be made before the loop runs."""
+        self._runner = ScriptRunner(self._address)
+        return self._runner
+
+    def _key(self, record_id: str) -> bytes:
+        return self._prefix + record_id.encode()
+
+    async def _run(
+        self, script: Script, record_id: str, arguments: tuple[Argument, ...], patience: float
+    ) -> Reply:
+        runner = self._runner or self._start()
+        return await runner.run(script, self._prefix + record_id.encode(), arguments, patience)
+
+    async def _settle(self, script: Script, claim: Claim, *arguments: Argument) -> Settled:
+        try:
+            reply = await self._run(script, claim.record_id, (claim.token, *arguments), claim.timeout)
+        except ForeignRecordError:
+            return Settled.LOST
+        return self._note(claim.record_id, reply)
+
+    def _note(self, record_id: str, reply: int) -> Settled:
+        """Tell the processes that wait, where the record says that any do."""
+        if reply == _DONE_AND_WATCHED:
+            self._watchers.wake(record_id)
+            runner = self._runner or self._start()
+            runner.tell(self._key(record_id), self._channel, record_id)
+        return _SETTLED[reply]
+
+    def _heard(self, message: list[Reply]) -> None:
+        _, _, record_id = message
+        self._watchers.wake(record_id.decode(errors="replace"))
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
