@@ -51,13 +51,16 @@ class MetricsExporter:
         version: Of the sidecar.
         interval: Seconds between two pushes.
         log: Told once when the collector fails, and once when it is back.
+
+    Attributes:
+        interval: The same.
     """
 
     def __init__(self, sender: Sender, *, service: str, version: str, interval: float, log: Log) -> None:
         self._sender = sender
         self._resource = resource_of(service)
         self._scope = scope_of(version)
-        self._interval = interval
+        self.interval = interval
         self._log = log
         self._failing = False
         self._started_ns = time.time_ns()
@@ -66,7 +69,7 @@ class MetricsExporter:
     async def run(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
         """Push the figures of the whole sidecar at each interval, until cancelled."""
         while True:
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(self.interval)
             self.push(await snapshot())
 
     def push(self, snapshot: Snapshot) -> threading.Thread:

@@ -107,7 +107,8 @@ class Family(Generic[AnyCell]):
 
     def read(self) -> FamilySnapshot:
         """The figures now."""
-        samples: dict[LabelValues, Value] = {key: cell.read() for key, cell in self._cells.items()}
+        # A copy: where the library is used, another thread may ask while the loop makes a new child.
+        samples: dict[LabelValues, Value] = {key: cell.read() for key, cell in self._cells.copy().items()}
         for source in self._sources:
             samples.update(source())
         return FamilySnapshot(self.description, samples)
@@ -158,7 +159,7 @@ class Registry:
             family.labels()  # there is only one, and it shows its zero from the start
 
     def snapshot(self) -> Snapshot:
-        """All figures now, as plain data that can be pickled. Must be called on the loop's thread."""
+        """All figures now, as plain data that can be pickled."""
         return tuple(family.read() for family in self._families.values())
 
 

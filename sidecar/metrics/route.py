@@ -36,6 +36,11 @@ class RouteMetrics:
         """A request was routed here."""
         self._active.value += 1
 
+    def moved_to(self, route: RouteMetrics) -> None:
+        """A request that was started here turns out to belong to another route, where it will end."""
+        self._active.value -= 1
+        route.started()
+
     def ended(self, method: bytes, status: int, duration_ms: float, trace_id: str = "") -> None:
         """A request has ended.
 
