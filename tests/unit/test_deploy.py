@@ -92,7 +92,7 @@ class Query:
             name: set(re.findall(r"(\w+)\s*[=!]", labels))
             for name, labels in re.findall(r"([\w:]+)\{(.*?)\}", bare)
         }
-        words = set(re.findall(r"[a-z_][\w:]{2,}", re.sub(r"\{.*?\}", "", bare)))
+        words = set(re.findall(r"[a-z_][\w:]+", re.sub(r"\{.*?\}", "", bare)))
         self.names = words - SYNTAX - {"service", "instance"}
 
 
@@ -101,7 +101,7 @@ def test_every_query_names_series_and_labels_that_exist(expression):
     known = exposed() | recorded() | {"up": TARGET_LABELS}
     query = Query(expression)
     assert query.names
-    assert query.names <= known.keys() | {"up"}
+    assert query.names <= known.keys()
     for name, labels in query.selectors.items():
         assert labels <= known[name]
     for labels in query.groups:
