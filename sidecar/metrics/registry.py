@@ -20,7 +20,7 @@ LabelValues = tuple[str, ...]
 Value = float | HistogramValue
 Readings = Iterable[tuple[LabelValues, float]]
 
-MAX_SERIES: Final = 10_000
+MAX_SERIES: Final = 100_000
 """Children of one family. Label sets are bounded by configuration; this bounds a mistake in that."""
 
 AnyCell = TypeVar("AnyCell", Counter, Gauge, Histogram)
@@ -92,6 +92,14 @@ class Family(Generic[AnyCell]):
                 key = (OTHER,) * len(names)
             cell = self._cells.setdefault(key, self._make())
         return cell
+
+    def children(self, label: str, choices: Iterable[str], **others: str) -> dict[str, AnyCell]:
+        """The cells of all ``choices`` for one label, made now, by choice.
+
+        A series that shows its zero from the start lets ``increase()`` see the first event; one that begins
+        with a 1 does not.
+        """
+        return {choice: self.labels(**{label: choice}, **others) for choice in choices}
 
     def collect_from(self, source: Callable[[], Readings]) -> None:
         """Also take figures from ``source``, called at each scrape on the loop's thread: it must be quick.

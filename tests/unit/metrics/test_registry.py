@@ -136,3 +136,10 @@ def test_different_buckets_cannot_be_merged():
 def test_an_ended_worker_leaves_its_counters_and_histograms_but_not_its_gauges():
     left = retired(worker(3, active=2, lag=1, started=1, times=[(1, 1.0)]))
     assert [family.description.name for family in left] == ["requests_total", "took_ms"]
+
+
+def test_children_show_their_zero_before_anything_happened(figures):
+    family = figures.counter("keyed_total", "Keyed.", "route", "result")
+    cells = family.children("result", ["executed", "unknown"], route="pay")
+    cells["unknown"].value += 1
+    assert samples(figures.snapshot(), "keyed_total") == {("pay", "executed"): 0, ("pay", "unknown"): 1}
