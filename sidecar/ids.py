@@ -51,8 +51,13 @@ def random_hex(count: int) -> str:
 
 def uuid7() -> str:
     """A fresh UUID, version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, 74 random bits."""
-    tail = _pool.take(10).hex()
-    milliseconds = f"{time.time_ns() // 1_000_000:012x}"
+    return uuid7_of(time.time_ns() // 1_000_000, _pool.take(10))
+
+
+def uuid7_of(unix_milliseconds: int, random_part: bytes) -> str:
+    """The UUID, version 7, of a moment and ten random bytes."""
+    tail = random_part.hex()
+    milliseconds = f"{unix_milliseconds:012x}"
     # The version's nibble is 7; the variant's two bits are 10, so its nibble is one of 8, 9, a, b.
     variant = "89ab"[int(tail[3], 16) & 3]
     return f"{milliseconds[:8]}-{milliseconds[8:]}-7{tail[:3]}-{variant}{tail[4:7]}-{tail[7:19]}"

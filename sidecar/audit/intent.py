@@ -1,0 +1,131 @@
+"""An audited exchange between its beginning and its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.audit.mapping import blank_row
+from sidecar.audit.sources import Message
+from sidecar.ids import uuid7_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.audit.mapping import RowMapping
+    from sidecar.audit.record import AuditRow
+
+
+class Intent:
+    """What is known of a change before its request is forwarded; bytes only, as making one must cost nothing.
+
+    Attributes:
+        route: The route's name.
+        row: The row as far as the request tells, once :meth:`draft` has been called.
+        item: Id of the row in the spool; 0 while it is not there.
+        size: Bytes of the bodies that it holds on to.
+    """
+
+    __slots__ = (
+        "_body",
+        "_coding",
+        "_correlation_id",
+        "_created_at",
+        "_headers",
+        "_mapping",
+        "_method",
+        "_path",
+        "_previous",
+        "_random_part",
+        "item",
+        "route",
+        "row",
+        "size",
+    )
+
+    def __init__(
+        self,
+        mapping: RowMapping,
+        route: str,
+        *,
+        random_part: bytes,
+        created_at: float,
+        method: bytes,
+        correlation_id: bytes,
+        path: Mapping[str, bytes] | None,
+        headers: Mapping[bytes, bytes | None] | None,
+        body: bytes | None,
+        coding: bytes | None,
+        previous: bytes | None,
+    ) -> None:
+        self._mapping = mapping
+        self.route = route
+        self._random_part = random_part
+        self._created_at = created_at
+        self._method = method
+        self._correlation_id = correlation_id
+        self._path = path
+        self._headers = headers
+        self._body = body
+        self._coding = coding
+        self._previous = previous
+        self.row: AuditRow | None = None
+        self.item = 0
+        self.size = len(body or b"") + len(previous or b"")
+
+    def __repr__(self) -> str:
+        return f"<Intent route={self.route} item={self.item} row={self.row}>"
+
+    def draft(self) -> AuditRow:
+        """The row as far as the request tells, with an unknown outcome.
+
+        Raises:
+            Rejected: A value is missing or does not fit its column.
+        """
+        if self.row is None:
+            row = blank_row(
+                row_id=uuid7_of(int(self._created_at * 1000), self._random_part),
+                method=self._method.decode("ascii"),
+                correlation_id=self._correlation_id.decode("ascii") or None,
+                created_at=microseconds(self._created_at),
+            )
+            request = Message(self._body, self._coding, self._headers, self._path)
+            previous = None if self._previous is None else Message(self._previous)
+            self._mapping.begin(request, row, previous)
+            self.row = row
+            self._body = self._previous = None  # the row has what it needs of them
+        return self.row
+
+    def complete(self, ending: Ending) -> AuditRow:
+        """The whole row.
+
+        Raises:
+            Rejected: A value is missing or does not fit its column.
+        """
+        row = self.draft()
+        row.created_at = microseconds(ending.at)
+        self._mapping.complete(row, Message(ending.body, ending.coding), ending.outcome)
+        return row
+
+
+class Ending:
+    """How an audited exchange ended.
+
+    Attributes:
+        outcome: ``ok``, ``error`` or ``unknown``.
+        at: When, in seconds since the Unix epoch.
+        body: The response's body, as far as it was captured whole.
+        coding: Its ``Content-Encoding``.
+    """
+
+    __slots__ = ("at", "body", "coding", "outcome")
+
+    def __init__(self, outcome: str, at: float, body: bytes | None, coding: bytes | None) -> None:
+        self.outcome = outcome
+        self.at = at
+        self.body = body
+        self.coding = coding
+
+
+def microseconds(seconds: float) -> int:
+    """Seconds since the Unix epoch in whole microseconds, as PostgreSQL keeps them."""
+    return round(seconds * 1_000_000)
