@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import ssl
 from base64 import b64encode
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # OTLP, section "Failures": these may be tried again, all others may not.
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 _MAX_RESPONSE: Final = 65_536
+_SEND_BUFFER: Final = 1 << 20
 _MAX_RETRY_AFTER: Final = 300.0
 
 
@@ -75,8 +77,13 @@ class HttpSender:
     def _connect(self) -> HTTPConnection:
         timeout = self._target.timeout
         if self._tls is None:
-            return HTTPConnection(self._host, self._port, timeout=timeout)
-        return HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+            connection = HTTPConnection(self._host, self._port, timeout=timeout)
+        else:
+            connection = HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        connection.connect()
+        # A batch goes to the kernel in one call: after each the interpreter must be won back from the loop.
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        return connection
 
     def _judge(self, response: HTTPResponse) -> bytes:
         try:
