@@ -30,8 +30,8 @@ _GUARDS: Final = frozenset(
     }
 )
 
-# Rows arrive as the spool keeps them, in one JSON array: taking it apart costs the database less than it would
-# cost the event loop to encode each value.
+# Rows arrive as the spool keeps them, in one JSON array: taking that apart costs the database less than it
+# costs the event loop to encode each value.
 _INSERT: Final = """
 INSERT INTO request_changes (id, request_id, change_type, previous_value, new_value,
                              changed_by_id, changed_by_type, correlation_id, created_at, outcome)

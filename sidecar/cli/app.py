@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from sidecar.cli.audit import audit_app
 from sidecar.cli.check import check
 from sidecar.cli.demo import demo
 from sidecar.cli.explain import explain
@@ -19,3 +20,4 @@ app = typer.Typer(
 )
 for command in (run, check, schema, explain, demo, version):
     app.command()(command)
+app.add_typer(audit_app, name="audit")

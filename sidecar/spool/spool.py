@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-_FILE_NAME = "spool.db"
+FILE_NAME = "spool.db"
 _DEFAULT_QUEUE_BYTES = 1024 * 1024 * 1024
 # Calls that share a transaction at most: bounds how long the first one waits for the last one's statements.
 _MAX_GROUP = 512
@@ -88,7 +88,7 @@ class Spool:
 
     def __repr__(self) -> str:
         state = "open" if self._thread else "closed"
-        return f"<Spool {self._directory / _FILE_NAME} {state} {self._stats}>"
+        return f"<Spool {self._directory / FILE_NAME} {state} {self._stats}>"
 
     # -- lifetime ----------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Spool:
 
     def _ready_file(self) -> SpoolFile:
         if self._file is None:
-            self._file = SpoolFile(self._directory / _FILE_NAME, max_queue_bytes=self._max_queue_bytes)
+            self._file = SpoolFile(self._directory / FILE_NAME, max_queue_bytes=self._max_queue_bytes)
         return self._file
 
     def _drop_file(self) -> None:
