@@ -28,7 +28,7 @@ _TWO_BYTES: Final = 1 << 14
 
 def embedded(tag: bytes, message: bytes) -> bytes:
     """An encoded message as a field of another."""
-    return b"%b%b%b" % (tag, length(message), message)
+    return tag + length(message) + message
 
 
 def length(message: bytes) -> bytes:
