@@ -92,36 +92,36 @@ class Delivery:
                 await self._sleep(_GATHER)
 
     async def step(self) -> int:
-        """Deliver one batch; returns how many items left the spool. A failure has been waited for."""
+        """Move one batch on; returns its size, zero also after a failure, which has been waited for."""
         try:
             if not self._spool.lead(ROWS):
                 await self._spool.stats(ROWS)  # whoever delivers empties it unseen
                 return 0
             self._arrived.clear()
             items = await self._spool.peek(ROWS, BATCH)
-            if not items:
-                return await self._adopt_orphans()
-            await self._deliver(items)
+            done = await self._deliver(items) if items else 0
+            if done < BATCH:
+                done += await self._adopt_orphans()
         except self._failures as error:
             await self._hold(error)
             return 0
         self._recovered()
-        return len(items)
+        return done
 
     async def drain(self) -> None:
         """Deliver until nothing waits, or it is another worker's task, or writing fails."""
-        while self._spool.lead(ROWS) and self._spool.depth(ROWS):
-            if not await self.step():
-                return
+        while self._spool.depth(ROWS) and await self.step():
+            pass
 
     async def close(self) -> None:
         """Let the connection go."""
         await self._writer.close()
 
-    async def _deliver(self, items: list[Item]) -> None:
+    async def _deliver(self, items: list[Item]) -> int:
         for position, message in await self._writer.write([item.payload for item in items]):
             await self._reject(items[position], message)
         await self._spool.discard(ROWS, items[-1].id)
+        return len(items)
 
     async def _reject(self, item: Item, message: str) -> None:
         row = AuditRow.decode(item.payload)

@@ -179,8 +179,8 @@ def _mistake(text: str, convert: Callable[[Any], str], path_names: Collection[st
     except ValueError as error:
         return str(error)
     if isinstance(source, PathParameter) and source.name not in path_names:
-        known = ", ".join(f"{{{name}}}" for name in path_names) or "no {name} at all"
-        return f"the route's path has no {{{source.name}}}, but {known}"
+        known = ", ".join(f"{{{name}}}" for name in sorted(path_names)) or "none"
+        return f"the route's path has no {{{source.name}}} (it has {known})"
     if isinstance(source, Constant):
         try:
             convert(source.text)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
+from sidecar.audit.chain import Mark
 from sidecar.audit.postgres import FAILURES
 
 if TYPE_CHECKING:
@@ -30,17 +30,6 @@ FROM request_changes_chain
 
 class ReadError(Exception):
     """The trail cannot be read; the message says why and what to do."""
-
-
-@dataclass(slots=True, frozen=True)
-class Mark:
-    """A row of the chain: its number and its hash in hexadecimal."""
-
-    seq: int
-    hash: str
-
-    def __str__(self) -> str:
-        return f"{self.seq}:{self.hash}"
 
 
 class Trail:

@@ -122,13 +122,15 @@ class Recorder:
         self._wake.set()
 
     async def _collect(self) -> None:
-        while not self._closing:
+        while True:
             await self._wake.wait()
             self._wake.clear()
             if not self._closing:
                 await asyncio.sleep(_GATHER)
             while self._pending:
                 await self._store_batch()
+            if self._closing:
+                return
 
     def _take_chunk(self) -> list[tuple[Intent, Ending]]:
         count = min(_CHUNK, len(self._pending))
