@@ -52,7 +52,7 @@ async def verify(
         total = trail.head.seq - trail.base.seq
         fault = check.begin()
         if not fault:
-            async for record in trail.rows():
+            async for record in trail.rows("WHERE request_changes.seq > $1", trail.base.seq):
                 fault = check.follow(record)
                 if fault:
                     break
