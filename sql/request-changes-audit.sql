@@ -58,37 +58,31 @@ INSERT INTO request_changes_chain DEFAULT VALUES ON CONFLICT DO NOTHING;
 -- The hash of a row
 -- ---------------------------------------------------------------------------------------------------------------
 
--- One field of the canonical form: its length in characters, a colon, its text, a comma; NULL is a minus sign and a
--- comma. No two different rows have the same canonical form, whatever their values contain.
-CREATE OR REPLACE FUNCTION request_changes_field(value TEXT) RETURNS TEXT
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT COALESCE(char_length(value) || ':' || value, '-') || ','
-$$;
-
--- SHA-256 of the canonical form in UTF-8. sidecar/audit/chain.py computes the same; a change here needs a new version
--- word, there and here, and must leave old rows verifiable.
+-- SHA-256 of the canonical form in UTF-8: a version word, then each field as its length in characters, a colon, its
+-- text and a comma; NULL is a minus sign and a comma. No two different rows have the same canonical form, whatever
+-- their values contain. sidecar/audit/chain.py computes the same; a change here needs a new version word, there and
+-- here, and must leave old rows verifiable.
 CREATE OR REPLACE FUNCTION request_changes_hash(
     seq BIGINT, prev_hash BYTEA, id UUID, request_id UUID, change_type TEXT, previous_value JSONB, new_value JSONB,
     changed_by_id UUID, changed_by_type TEXT, correlation_id TEXT, created_at TIMESTAMPTZ, outcome TEXT
 ) RETURNS BYTEA
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+    field TEXT;
+    form TEXT := 'request_changes/1,';
 BEGIN
-    RETURN sha256(convert_to(
-        'request_changes/1,'
-        || request_changes_field(seq::TEXT)
-        || request_changes_field(encode(prev_hash, 'hex'))
-        || request_changes_field(id::TEXT)
-        || request_changes_field(request_id::TEXT)
-        || request_changes_field(change_type)
-        || request_changes_field(previous_value::TEXT)
-        || request_changes_field(new_value::TEXT)
-        || request_changes_field(changed_by_id::TEXT)
-        || request_changes_field(changed_by_type)
-        || request_changes_field(correlation_id)
-        -- Microseconds since the epoch: the same in every time zone.
-        || request_changes_field(((EXTRACT(EPOCH FROM created_at) * 1000000)::BIGINT)::TEXT)
-        || request_changes_field(outcome),
-        'UTF8'));
+    FOREACH field IN ARRAY ARRAY[
+        seq::TEXT, encode(prev_hash, 'hex'), id::TEXT, request_id::TEXT, change_type, previous_value::TEXT,
+        new_value::TEXT, changed_by_id::TEXT, changed_by_type, correlation_id,
+        -- Microseconds since the epoch, the same in every time zone; in two steps, as EXTRACT is inexact before
+        -- PostgreSQL 14.
+        (EXTRACT(EPOCH FROM date_trunc('second', created_at))::BIGINT * 1000000
+         + EXTRACT(MICROSECONDS FROM created_at)::BIGINT % 1000000)::TEXT,
+        outcome
+    ] LOOP
+        form := form || COALESCE(char_length(field) || ':' || field, '-') || ',';
+    END LOOP;
+    RETURN sha256(convert_to(form, 'UTF8'));
 END
 $$;
 

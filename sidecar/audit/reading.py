@@ -19,7 +19,8 @@ _PREFETCH: Final = 2000
 _ROWS: Final = """
 SELECT seq::text, encode(prev_hash, 'hex'), id::text, request_id::text, change_type, previous_value::text,
        new_value::text, changed_by_id::text, changed_by_type, correlation_id,
-       (EXTRACT(EPOCH FROM created_at) * 1000000)::bigint::text, outcome, encode(row_hash, 'hex')
+       (EXTRACT(EPOCH FROM date_trunc('second', created_at))::bigint * 1000000
+        + EXTRACT(MICROSECONDS FROM created_at)::bigint % 1000000)::text, outcome, encode(row_hash, 'hex')
 FROM request_changes
 """
 _CHAIN: Final = """
