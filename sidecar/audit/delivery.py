@@ -110,7 +110,7 @@ class Delivery:
 
     async def drain(self) -> None:
         """Deliver until nothing waits, or it is another worker's task, or writing fails."""
-        while self._spool.depth(ROWS) and await self.step():
+        while await self.step():
             pass
 
     async def close(self) -> None:
