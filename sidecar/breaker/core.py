@@ -63,7 +63,7 @@ def _ignore(_: Transition) -> None:
 class Breaker:
     """One circuit breaker, for one host of an upstream.
 
-    Not safe for threads: a process calls it from one thread, its event loop's.
+    Safe for threads if the row's lock is one between threads; the default row's is none.
 
     Args:
         name: What transitions are reported under.

@@ -52,9 +52,15 @@ class Row:
         self.everyone = everyone
 
     @classmethod
-    def private(cls, *, common: int, own: int) -> Row:
-        """A row for one process: ``common`` and ``own`` are how many cells of each kind it needs."""
-        return cls([0] * (common + own), lock=nullcontext(), mine=common, everyone=(common,))
+    def private(cls, *, common: int, own: int, lock: AbstractContextManager[object] | None = None) -> Row:
+        """A row for one process.
+
+        Args:
+            common: How many common cells it needs.
+            own: How many own cells it needs.
+            lock: A lock between threads, where several use it.
+        """
+        return cls([0] * (common + own), lock=lock or nullcontext(), mine=common, everyone=(common,))
 
     def total(self, offset: int) -> int:
         """The sum over all workers of the own cell at ``offset``."""
