@@ -137,7 +137,7 @@ class Breaker:
             permit == cells[at.WORD] == window.generation
             and now < window.ends
             and duration <= self._slow_call
-            and not cells[at.TROUBLE]
+            and not cells[at.CAREFUL]
         ):
             cells[window.calls] += 1
         else:
@@ -151,7 +151,7 @@ class Breaker:
             now: The end of the call.
             duration: Its length, in seconds.
             hard: Whether it counts for the failures in a row, too, or for the failure rate alone. A probe
-                reopens the breaker either way.
+                that fails reopens the breaker either way.
         """
         self._settle(permit, now, duration, failed=True, hard=hard)
 
@@ -265,7 +265,10 @@ class Breaker:
         window.add(now, failed=failed, slow=slow)
         totals = window.totals(now, word)
         run = cells[at.RUN] = cells[at.RUN] + 1 if hard else 0
-        cells[at.TROUBLE] = run + totals.failures + totals.slow
+        # A good call lowers every rate. It matters only if it ends a run of failures, completes the minimum
+        # of calls, or begins a bucket, when older good calls have left the window.
+        too_few = totals.calls < self.settings.minimum_calls
+        cells[at.CAREFUL] = run or (totals.failures + totals.slow if too_few else 0)
         cause = self._cause_to_open(run, totals)
         if cause is None or self._override.mode is Mode.FORCED_CLOSED:
             return None
@@ -354,7 +357,7 @@ class Breaker:
             cells[at.OPEN_UNTIL] = self._end_of_open_time(cause, now)
         cells[at.SINCE] = int(now * 1e6)
         cells[at.CAUSE] = CAUSES.index(cause)
-        cells[at.RUN] = cells[at.TROUBLE] = cells[at.PROBES_OK] = cells[at.PROBES_SLOW] = 0
+        cells[at.RUN] = cells[at.CAREFUL] = cells[at.PROBES_OK] = cells[at.PROBES_SLOW] = 0
         for offset, number in enumerate(astuple(counts)):
             cells[at.LAST_COUNTS + offset] = number
         # Last, so that whoever sees the new word sees what belongs to it, too.

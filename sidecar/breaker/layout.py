@@ -19,7 +19,7 @@ NEXT_GENERATION: Final = PHASE + 1
 
 # Common cells. Times are microseconds of the monotonic clock.
 WORD: Final = 0
-TROUBLE: Final = 1  # not 0 while the window or the run of failures holds anything but good calls
+CAREFUL: Final = 1  # not 0 while a good call changes more than its bucket's count
 RUN: Final = 2  # hard failures in a row
 SINCE: Final = 3
 CAUSE: Final = 4
