@@ -147,30 +147,19 @@ def blank_row(*, row_id: str, method: str, correlation_id: str | None, created_a
     )
 
 
-def mistakes(settings: Audit, path_names: Collection[str]) -> list[tuple[str, str]]:
-    """What is wrong with a route's ``audit`` section: key and message of each mistake, for whoever loads it.
+def mistakes(settings: Audit, path_names: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What is wrong with a route's ``audit`` section: where in it, and what, for whoever loads it.
 
     Args:
         settings: The section.
         path_names: Names of the ``{name}`` segments in the route's path.
     """
-    found: list[tuple[str, str]] = []
-    redact: list[Pointer] = []
     for number, text in enumerate(settings.redact):
-        try:
-            redact.append(parse_pointer(text))
-        except ValueError as error:
-            found.append((f"redact.{number}", str(error)))
-        else:
-            if not text:
-                found.append(
-                    (f"redact.{number}", "'' would redact the whole state: name the members to hide")
-                )
-    for name, text, convert in _given(settings, tuple(redact)):
-        problem = _mistake(text, convert, path_names)
-        if problem:
-            found.append((name, problem))
-    return found
+        if not text:
+            yield ("redact", number), "'' would redact the whole state: name the members to hide"
+    for name, text, convert in _given(settings, ()):
+        if problem := _mistake(text, convert, path_names):
+            yield (name,), problem
 
 
 def _mistake(text: str, convert: Callable[[Any], str], path_names: Collection[str]) -> str:

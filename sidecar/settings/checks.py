@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
+from sidecar.audit.mapping import mistakes
 from sidecar.routing import Pattern
 from sidecar.settings.coverage import unreachable
 from sidecar.settings.model import Settings, UpstreamTls
@@ -188,19 +189,8 @@ def _check_route(path: Path, route: Route, draft: Draft) -> Iterator[Found]:
 
 
 def _check_audit(path: Path, audit: Audit, parameters: Collection[str]) -> Iterator[Found]:
-    for key in (
-        "request_id",
-        "changed_by_id",
-        "changed_by_type",
-        "new_value",
-        "previous_value",
-        "change_type",
-    ):
-        source = getattr(audit, key)
-        kind, _, name = (source or "").partition(":")
-        if kind == "path" and name not in parameters:
-            known = ", ".join(f"{{{parameter}}}" for parameter in sorted(parameters)) or "none"
-            yield (*path, key), f"the route's path has no {{{name}}} (it has {known})"
+    for place, message in mistakes(audit, parameters):
+        yield (*path, *place), message
     if audit.previous is not None and audit.previous_value is not None:
         yield (*path, "previous"), "previous_value is given too: keep one of them"
 

@@ -214,24 +214,23 @@ def test_an_error_answer_gives_what_it_has():
         ({"changed_by_type": "A" * 21}, "changed_by_type", "at most 20 characters"),
         ({"change_type": "A" * 51}, "change_type", "at most 50 characters"),
         ({"previous_value": "request:x"}, "previous_value", "no JSON pointer"),
-        ({"redact": ("/ok", "bad")}, "redact.1", "no JSON pointer"),
-        ({"redact": ("",)}, "redact.0", "would redact the whole state"),
+        ({"redact": ("/ok", "")}, ("redact", 1), "would redact the whole state"),
     ],
 )
 def test_mistakes_are_found_when_the_configuration_is_loaded(changes, key, message):
     [(found, text)] = mistakes(audit_settings(**changes), ["request"])
-    assert found == key
+    assert found == (key if isinstance(key, tuple) else (key,))
     assert message in text
 
 
 def test_all_mistakes_are_told_at_once():
-    found = mistakes(audit_settings(request_id="x", changed_by_id="path:y", redact=("z",)), [])
-    assert [key for key, _ in found] == ["redact.0", "request_id", "changed_by_id"]
+    found = list(mistakes(audit_settings(request_id="x", changed_by_id="path:y", redact=("",)), []))
+    assert [key for key, _ in found] == [("redact", 0), ("request_id",), ("changed_by_id",)]
     assert "(it has none)" in found[2][1]
 
 
 def test_a_good_section_has_no_mistakes():
-    assert mistakes(audit_settings(request_id="path:id", redact=("/a", "/b/0")), ["id"]) == []
+    assert list(mistakes(audit_settings(request_id="path:id", redact=("/a", "/b/0")), ["id"])) == []
 
 
 _bodies = st.binary(max_size=40) | st.builds(
