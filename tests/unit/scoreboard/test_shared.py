@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ from sidecar.breaker import layout
 from sidecar.breaker.core import REFUSED, Breaker
 from sidecar.breaker.settings import BreakerSettings
 from sidecar.bulkhead import core as bulkhead
+from sidecar.bulkhead.waiting import acquire, wake
 from sidecar.retry import budget
 from sidecar.scoreboard.shared import MOST_COMMON, MOST_OWN, Scoreboard, ScoreboardFull
 
@@ -49,9 +52,9 @@ def breaker_row(board: Scoreboard):
     return board.row("breaker:app", common=layout.COMMON_CELLS, own=layout.OWN_CELLS)
 
 
-def permits_on(board: Scoreboard, limit: int, granted: list[str] | None = None) -> bulkhead.Permits:
+def permits_on(board: Scoreboard, limit: int, grant: Callable = print) -> bulkhead.Permits:
     row = board.row("bulkhead:app", common=bulkhead.COMMON_CELLS, own=bulkhead.OWN_CELLS)
-    return bulkhead.Permits(limit, 10, grant=(granted or []).append, row=row, ring=board.ring)
+    return bulkhead.Permits(limit, 10, grant=grant, row=row, ring=board.ring)
 
 
 class TestRows:
@@ -165,8 +168,7 @@ class TestProcesses:
 
         granted: list[str] = []
         mine = Breaker("app", BreakerSettings(reset_timeout=10), row=breaker_row(board))
-        permits = permits_on(board, 2, granted)
-        permits._grant = granted.append
+        permits = permits_on(board, 2, granted.append)
         retries = budget.RetryBudget(row=board.row("retry:app", common=1, own=2))
         for _ in range(5):
             mine.failed(mine.admit(100.0), 100.0, 0.1)
@@ -194,6 +196,32 @@ class TestProcesses:
         row.cells[row.mine] = 5
         board.join(0)
         assert row.total(0) == 0
+
+    def test_a_permit_given_back_here_wakes_a_waiter_there(self, board):
+        async def wait_for_a_permit() -> None:
+            permits = permits_on(board, 1, wake)
+
+            def answer() -> None:
+                board.answer()
+                permits.hand_out()
+
+            asyncio.get_running_loop().add_reader(board.doorbell, answer)
+            assert not permits.try_acquire()
+            await acquire(permits, 30)
+            permits.release()
+
+        def work() -> None:
+            board.join(1)
+            asyncio.run(wait_for_a_permit())
+
+        mine = permits_on(board, 1)
+        assert mine.try_acquire()
+        child = fork(work)
+        while not mine.waiting:
+            time.sleep(0.001)
+        mine.release()
+        wait(child)
+        assert (mine.in_use, mine.waiting) == (0, 0)
 
     def test_a_lock_dies_with_its_holder(self, board):
         row = board.row("a", common=1, own=1)
