@@ -8,21 +8,30 @@ import os
 import subprocess
 import sys
 import uuid
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
 
 from sidecar.audit.chain import Mark
 from sidecar.audit.export import Filter, export
+from sidecar.audit.hook import AuditPlan
 from sidecar.audit.postgres import AuditTableError, PostgresWriter
 from sidecar.audit.reading import ReadError
 from sidecar.audit.record import AuditRow
+from sidecar.audit.service import start_audit
 from sidecar.audit.verify import verify
 from sidecar.ids import uuid7_of
+from sidecar.spool.spool import Spool
 from tests.support.pgcluster import Cluster, installations
+from tests.unit.audit.support import REQUEST_ID, USER_ID, Sayings, audit_settings
+
+if TYPE_CHECKING:
+    from sidecar.audit.recorder import Recorder
 
 SCRIPT = Path(__file__).parents[2] / "sql" / "request-changes-audit.sql"
 APPLICATION = "requests_service"
@@ -371,6 +380,49 @@ async def test_verifying_needs_the_right_to_read(database):
 async def test_an_unreachable_database_is_told():
     with pytest.raises(ReadError, match="cannot be reached"):
         await verify("postgresql://nobody@127.0.0.1:1/none")
+
+
+# -- starting ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def recording(folder: Path, database: str | None):
+    """A recorder at work, and what it has logged."""
+    log = Sayings()
+    spool = Spool(folder)
+    await spool.open()
+    try:
+        recorder = await start_audit(spool, database, log=log, rejected=log.info)
+        yield recorder, log
+        await recorder.close(10)
+    finally:
+        await spool.close()
+
+
+def change(recorder: Recorder) -> None:
+    plan = AuditPlan(audit_settings(changed_by_id=USER_ID), route="create", recorder=recorder)
+    intent = plan.begin(b"POST", b"corr", {}.get)
+    assert intent is not None
+    plan.finish(intent, 201, json.dumps({"id": REQUEST_ID}).encode())
+
+
+@pytest.mark.parametrize("nowhere", [None, "postgresql://nobody@127.0.0.1:1/none"])
+async def test_without_a_database_rows_wait_until_there_is_one(database, tmp_path, nowhere):
+    async with recording(tmp_path, nowhere) as (recorder, log):
+        change(recorder)
+        assert log.events == ["audit_database_down"]
+    async with recording(tmp_path, database.application_url) as (recorder, log):
+        assert recorder.depth() == 1
+    assert log.events == []
+    [line] = await lines(database.url)
+    assert line["request_id"] == REQUEST_ID
+
+
+async def test_a_table_that_could_never_take_a_row_stops_the_start(cluster, tmp_path):
+    database = Database(cluster, script=False)
+    with pytest.raises(AuditTableError, match="request_changes is missing"):
+        async with recording(tmp_path, database.url):
+            pass
 
 
 # -- what a superuser can do, and how it is found ---------------------------------------------------------
