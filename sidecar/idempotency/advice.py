@@ -34,8 +34,8 @@ def weaknesses(info: Mapping[str, str]) -> list[str]:
         )
     if info.get("aof_enabled") == "0":
         found.append(
-            "appendonly is no: a restart of Redis forgets records, and other sidecars than the one that sent a"
-            " request may execute it again; set appendonly yes"
+            "appendonly is no: a restart of Redis forgets records, and other sidecars than the one that sent"
+            " a request may execute it again; set appendonly yes"
         )
     if info.get("role") == "slave":
         found.append("the server is a replica and takes no writes")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import hiredis
 
 from sidecar.idempotency.address import Endpoint
+from sidecar.idempotency.connection import pack
 from sidecar.idempotency.link import Link, refusal
 from sidecar.idempotency.store import StoreError
 
@@ -114,7 +115,9 @@ class Cluster:
             async def resolve() -> Endpoint:
                 return endpoint
 
-            link = self._links[endpoint] = Link(resolve, credentials=self._credentials, tls=self._tls)
+            link = self._links[endpoint] = Link(
+                resolve, credentials=self._credentials, tls=self._tls, on_trouble=self.suspect
+            )
         return link
 
     def _refresh(self) -> asyncio.Task[None]:
@@ -127,7 +130,7 @@ class Cluster:
         problems = []
         for endpoint in dict.fromkeys((*self._slots, *self._seeds)):
             try:
-                reply = await self._to(endpoint).call(("CLUSTER", "SLOTS"), _PATIENCE)
+                reply = await self._to(endpoint).send(pack(("CLUSTER", "SLOTS")), _PATIENCE)
             except StoreError as error:
                 problems.append(f"{endpoint}: {error}")
                 continue

@@ -23,7 +23,6 @@ tells sidecars that remember the key as sent that an operator has released it.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import chain
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import TYPE_CHECKING
@@ -134,7 +133,7 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
 
 
 def _encode_response(response: Response) -> tuple[int, bytes, bytes | None]:
-    fields = list(chain.from_iterable(response.headers))
+    fields = [part for line in response.headers for part in line]
     lengths = _lengths(len(fields)).pack(*map(len, fields))
     return response.status, b"".join((_COUNT.pack(len(response.headers)), lengths, *fields)), response.body
 

@@ -191,7 +191,7 @@ class Engine:
         try:
             outcome = await self._try(request)
             if outcome is None:
-                return await self._wait(request)
+                outcome = await self._wait(request)
         except StoreError as error:
             return self._without_store(request, error)
         except RecordUnreadableError as error:
@@ -209,12 +209,21 @@ class Engine:
 
     async def _try(self, request: _Request, *, waited: bool = False) -> Execution | Replay | Undecided | None:
         """One look at the key; ``None`` while the first request runs."""
-        running = self._settler.running.get(request.claim.record_id)
+        record_id = request.claim.record_id
+        running = self._settler.running.get(record_id)
         if running is not None:
             return await self._meet(request, _as_record(running), waited=waited)
         found = await self._look(request, watched=waited)
-        if isinstance(found, Granted):
-            return await self._begin(request, found, waited=waited)
+        if found is Granted.FRESH:
+            running = self._settler.running.get(record_id)
+            if running is not None:
+                await self._reinstate(running, request.claim)
+                return await self._meet(request, _as_record(running), waited=waited)
+            if self._sent.holds(record_id, self._clock.monotonic()):
+                await self._refuse_forgotten(request)
+            return self._begin(request)
+        if found is Granted.AGAIN:
+            return self._begin_again(request)
         return await self._meet(request, found, waited=waited)
 
     async def _look(
@@ -235,21 +244,15 @@ class Engine:
             self._settler.abandon(request.claim)
             raise
 
-    async def _begin(
-        self, request: _Request, granted: Granted, *, waited: bool
-    ) -> Execution | Replay | Undecided | None:
-        record_id = request.claim.record_id
-        running = self._settler.running.get(record_id)
-        if granted is Granted.AGAIN:
-            self._sent.forget(record_id)
-        elif running is not None:
-            await self._reinstate(running, request.claim)
-            return await self._meet(request, _as_record(running), waited=waited)
-        elif self._sent.holds(record_id, self._clock.monotonic()):
-            await self._refuse_forgotten(request)
+    def _begin(self, request: _Request) -> Execution:
         execution = Execution(request.policy, request.claim, self._settler)
         self._settler.begin(execution)
         return execution
+
+    def _begin_again(self, request: _Request) -> Execution:
+        """The key was sent before and has become free since, by an operator's word or the route's policy."""
+        self._sent.forget(request.claim.record_id)
+        return self._begin(request)
 
     async def _reinstate(self, running: Execution, intruder: Claim) -> None:
         """The store had lost the record of a request that runs here, and granted its place to another."""
@@ -289,7 +292,7 @@ class Engine:
             raise _in_progress("the key has become free; send the request again")
         found = await self._look(request, over=record.token, watched=waited)
         if isinstance(found, Granted):
-            return await self._begin(request, found, waited=waited)
+            return self._begin_again(request)
         return await self._meet(request, found, waited=waited)
 
     async def _wait(self, request: _Request) -> Execution | Replay | Undecided:

@@ -59,17 +59,24 @@ class Execution:
         Returns:
             ``False`` if the response could not be stored now; the answer is then marked as not stored.
         """
-        if not self.policy.keeps(status):
+        policy = self.policy
+        if not policy.keeps(status):
             await self.release()
             return True
-        return await self._complete(Response(status, self.policy.replayable(headers), body))
+        if not self._done:
+            self._done = True
+            response = Response(status, policy.replayable(headers), body)
+            self.result = await self._settler.complete(self, response)
+        return self.result != "not_stored"
 
     async def complete_without_body(self, status: int) -> bool:
         """A response too large to keep is about to end; like :meth:`complete`, but it cannot be replayed."""
         if not self.policy.keeps(status):
             await self.release()
-            return True
-        return await self._complete(Response(status, (), None))
+        elif not self._done:
+            self._done = True
+            self.result = await self._settler.complete(self, Response(status, (), None))
+        return self.result != "not_stored"
 
     async def release(self) -> None:
         """Nothing was sent, or what came back is not to be kept: the key is free again."""
@@ -115,14 +122,6 @@ class Execution:
         for waiter in self._waiters or ():
             if not waiter.done():
                 waiter.set_result(None)
-
-    async def _complete(self, response: Response) -> bool:
-        if self._done:
-            return self.result != "not_stored"
-        self._done = True
-        stored = await self._settler.complete(self, response)
-        self.result = "executed" if stored else "not_stored"
-        return stored
 
 
 class UnprotectedExecution:

@@ -51,15 +51,6 @@ _LABELS = {kind: f"sidecar-fingerprint/{VERSION}/{kind.name.lower()}\n".encode()
 _RAW_LABEL = _LABELS[Kind.RAW]
 
 
-class _Source(NamedTuple):
-    """A request whose body is at hand, so that its fingerprint can be taken in another kind too."""
-
-    method: bytes
-    target: bytes
-    media_type: bytes
-    body: bytes
-
-
 class Fingerprint:
     """A request's fingerprint.
 
@@ -67,11 +58,11 @@ class Fingerprint:
         value: As it is stored in a record.
     """
 
-    __slots__ = ("_source", "value")
+    __slots__ = ("_request", "value")
 
-    def __init__(self, value: bytes, source: _Source | None = None) -> None:
+    def __init__(self, value: bytes, request: tuple[bytes, bytes, bytes, bytes] | None = None) -> None:
         self.value = value
-        self._source = source
+        self._request = request  # what `take` needs, if the body is at hand
 
     def __repr__(self) -> str:
         return f"<Fingerprint {self.value.hex()}>"
@@ -106,8 +97,8 @@ class Fingerprint:
     def _digest_as(self, kind: Kind, mine: _Parts) -> bytes:
         if kind is mine.kind:
             return mine.digest
-        if self._source is not None:
-            return _Parts.read(take(kind, *self._source).value).digest
+        if self._request is not None:
+            return _Parts.read(take(kind, *self._request).value).digest
         return b"" if Kind.MULTIPART in (kind, mine.kind) else mine.digest
 
 
@@ -149,11 +140,11 @@ def take(kind: Kind, method: bytes, target: bytes, media_type: bytes, body: byte
     if kind is not Kind.RAW or len(body) > BUFFERED_BODY:
         fingerprinter = Fingerprinter(kind, method, target, media_type)
         fingerprinter.update(body)
-        source = None if len(body) > BUFFERED_BODY else _Source(method, target, media_type, body)
-        return Fingerprint(fingerprinter.finish().value, source)
+        request = None if len(body) > BUFFERED_BODY else (method, target, media_type, body)
+        return Fingerprint(fingerprinter.finish().value, request)
     head = _RAW_LABEL + _describe(method, target, _normalise(media_type))
     digest = hashlib.sha256(b"".join((head, body, _BODY_LENGTH.pack(len(body))))).digest()
-    return Fingerprint(_RAW_PREFIX + digest, _Source(method, target, media_type, body))
+    return Fingerprint(_RAW_PREFIX + digest, (method, target, media_type, body))
 
 
 class Fingerprinter:

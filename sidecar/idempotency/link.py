@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hiredis
 
-from sidecar.idempotency.connection import Argument, Command, Connection, Reply, pack
+from sidecar.idempotency.connection import Command, Connection, Reply
 from sidecar.idempotency.store import StoreError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Link:
         master_only: Refuse a server that says it is a replica.
         channel: Subscribe to this channel.
         on_push: Called with each message on it.
+        on_trouble: Called when the server cannot be reached, or is silent for too long.
 
     Attributes:
         ahead: At most so many seconds is the server's clock ahead of the loop's.
@@ -83,6 +84,7 @@ class Link:
         master_only: bool = False,
         channel: bytes | None = None,
         on_push: Callable[[list[Reply]], None] | None = None,
+        on_trouble: Callable[[], None] | None = None,
     ) -> None:
         self.ahead = 0.0
         self._resolve = resolve
@@ -92,6 +94,7 @@ class Link:
         self._master_only = master_only
         self._channel = channel
         self._on_push = on_push
+        self._on_trouble = on_trouble
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._waiting: deque[Command] = deque()
@@ -104,19 +107,19 @@ class Link:
         """Seconds of the loop's clock, by which deadlines go."""
         return self._loop.time()
 
-    def call(self, arguments: tuple[Argument, ...], timeout: float) -> asyncio.Future[Reply]:
-        """Send a command.
+    def send(self, packed: bytes, patience: float) -> asyncio.Future[Reply]:
+        """Send a command that is packed already.
 
         Returns:
             The reply to be, an error reply too (as a value of type :class:`hiredis.HiredisError`). It fails
-            with :class:`StoreError` when the server cannot be reached, or is silent for ``timeout``
+            with :class:`StoreError` when the server cannot be reached, or is silent for ``patience``
             seconds.
 
         Raises:
             StoreError: The server is known to be out of reach, or too many commands wait for it already.
         """
         loop, connection = self._loop, self._connection
-        command = Command(pack(arguments), loop.create_future(), loop.time() + timeout)
+        command = Command(packed, loop.create_future(), loop.time() + patience)
         if connection is not None:
             if len(connection.unanswered) >= MOST_UNANSWERED:
                 raise StoreError("too many commands wait for Redis", reason="overloaded", maybe_done=False)
@@ -173,6 +176,7 @@ class Link:
             except (OSError, StoreError, hiredis.HiredisError) as error:  # TimeoutError is an OSError
                 self._refusal = f"cannot connect to Redis: {error or 'no answer in time'}"
                 self._refuse_waiting(self._refusal)
+                self._report_trouble()
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads attempts
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:
@@ -249,6 +253,11 @@ class Link:
                 )
         if connection is not None and unanswered and unanswered[0].deadline + _PATIENCE <= now:
             connection.abort()
+            self._report_trouble()
         if unanswered:
             self._sweeping = True
             self._loop.call_later(_SWEEP, self._sweep)
+
+    def _report_trouble(self) -> None:
+        if self._on_trouble is not None:
+            self._on_trouble()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.idempotency.codec import STATES, decode
 from sidecar.idempotency.core import RecordUnreadableError, State
-from sidecar.idempotency.scripts import Script
+from sidecar.idempotency.scripts import Script, bulk
 from sidecar.idempotency.store import Page
 
 if TYPE_CHECKING:
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from sidecar.idempotency.core import Record
     from sidecar.idempotency.scripts import ScriptRunner
 
-_LIST = Script("list")
-_SCAN_COUNT = 1000
+_LIST = Script("list", keys=0, arguments=5)
+_SCAN_COUNT = b"1000"
 _SCANS_PER_PAGE = 25
-_BEGINNING = 512  # bytes of a record that hold everything but headers and body
+_BEGINNING = b"512"  # bytes of a record that hold everything but headers and body
 _SPECIAL = "\\*?[]^-"  # in patterns of keys
 
 # A run-out lease is not written down, so a record of unknown outcome may still say that it is executing.
@@ -75,8 +75,8 @@ async def list_records(
     for _ in range(_SCANS_PER_PAGE):
         if place.server >= len(servers):
             return Page(items, None)
-        arguments = (place.scan, _pattern(prefix), _SCAN_COUNT, _LETTERS[state], _BEGINNING)
-        now, after, *found = await runner.run_without_key(_LIST, servers[place.server], arguments, patience)
+        arguments = bulk(b"%d" % place.scan, _pattern(prefix), _SCAN_COUNT, _LETTERS[state], _BEGINNING)
+        now, after, *found = await runner.run_at(servers[place.server], _LIST, arguments, patience)
         records = [
             record
             for record in _read(found, now, prefix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from sidecar.idempotency.fingerprint import Kind
 from sidecar.idempotency.key import parse_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from sidecar.idempotency.core import Headers
 
@@ -28,6 +29,8 @@ _NEVER_REPLAYED = frozenset({
     b"traceparent", b"tracestate", b"traceresponse", b"baggage", b"server-timing", b"x-request-id",
     b"x-idempotent-replayed", b"x-idempotent-original-correlation-id", b"x-idempotency-status",
 })  # fmt: skip
+
+_KEPT, _DROPPED, _NOMINATES = "kept", "dropped", "nominates others to be dropped"
 
 _LENGTH = Struct(">I")
 
@@ -73,14 +76,14 @@ class RoutePolicy:
     release_on: frozenset[int] = RELEASED_STATUSES
     replay_set_cookie: bool = False
     correlation_header: bytes = b"x-correlation-id"
-    _never_replayed: frozenset[bytes] = field(init=False, repr=False)
+    _fate: Callable[[bytes], object] = field(init=False, repr=False, compare=False)
     _namespace: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         dropped = _NEVER_REPLAYED | {self.correlation_header}
         if not self.replay_set_cookie:
             dropped |= {b"set-cookie"}
-        object.__setattr__(self, "_never_replayed", dropped)
+        object.__setattr__(self, "_fate", lru_cache(maxsize=1024)(partial(_fate, dropped)))
         object.__setattr__(self, "_namespace", _framed([self.service.encode(), self.route.encode()]))
 
     def applies(self, method: bytes) -> bool:
@@ -110,8 +113,13 @@ class RoutePolicy:
             caller: For each header of ``scope``, in order, the values it has in the request (none if absent).
             key: The parsed key.
         """
-        lines = [_LENGTH.pack(len(values)) + _framed(values) for values in caller]
-        return hashlib.sha256(self._namespace + b"".join(lines) + key).hexdigest()
+        parts = [self._namespace]
+        for values in caller:
+            parts.append(_LENGTH.pack(len(values)))
+            for value in values:
+                parts += (_LENGTH.pack(len(value)), value)
+        parts.append(key)
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
     def keeps(self, status: int) -> bool:
         """Whether a response with ``status`` is kept; otherwise the key is free again."""
@@ -119,11 +127,20 @@ class RoutePolicy:
 
     def replayable(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """``headers`` without what is never replayed, fields named by ``Connection`` included."""
-        never = self._never_replayed
-        lowered = [name.lower() for name, _ in headers]
-        if b"connection" in lowered:
-            never = never | _nominated(headers)
-        return tuple([line for line, name in zip(headers, lowered, strict=True) if name not in never])
+        fates = [self._fate(name) for name, _ in headers]
+        if _NOMINATES in fates:
+            never = _nominated(headers)
+            headers = [line for line in headers if line[0].lower() not in never]
+            fates = [self._fate(name) for name, _ in headers]
+        return tuple([line for line, fate in zip(headers, fates, strict=True) if fate is _KEPT])
+
+
+def _fate(dropped: frozenset[bytes], name: bytes) -> object:
+    """Whether a header with this name is replayed; upstreams send the same names again and again."""
+    lowered = name.lower()
+    if lowered == b"connection":
+        return _NOMINATES
+    return _DROPPED if lowered in dropped else _KEPT
 
 
 def _framed(values: Sequence[bytes]) -> bytes:

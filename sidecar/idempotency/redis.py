@@ -6,6 +6,7 @@ are in ``lua``; what a record looks like is said in ``codec``.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import hiredis
@@ -13,35 +14,42 @@ import hiredis
 from sidecar.idempotency.address import parse_redis_url
 from sidecar.idempotency.advice import read_info, weaknesses
 from sidecar.idempotency.codec import LOSSES, decode, encode_tail
+from sidecar.idempotency.connection import pack
 from sidecar.idempotency.core import ForeignRecordError
 from sidecar.idempotency.link import Link, refusal
 from sidecar.idempotency.listing import list_records
-from sidecar.idempotency.scripts import Script, ScriptRunner
+from sidecar.idempotency.scripts import Script, ScriptRunner, bulk
 from sidecar.idempotency.store import Claim, Granted, Page, Settled, StoreError
 from sidecar.idempotency.watch import Watch, Watchers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
+    from typing import Any
 
-    from sidecar.idempotency.connection import Argument, Reply
+    from sidecar.idempotency.connection import Reply
     from sidecar.idempotency.core import Loss, Record, Response, State
 
-_CLAIM = Script("claim")
-_RENEW = Script("renew")
-_AMEND = Script("amend")
-_COMPLETE = Script("complete")
-_RELEASE = Script("release")
-_MARK_UNKNOWN = Script("mark_unknown")
-_GET = Script("get")
-_RESOLVE = Script("resolve")
-_FREE = Script("free")
+_CLAIM = Script("claim", arguments=7)
+_RENEW = Script("renew", arguments=3)
+_AMEND = Script("amend", arguments=2)
+_COMPLETE = Script("complete", arguments=3)
+_RELEASE = Script("release", arguments=1)
+_MARK_UNKNOWN = Script("mark_unknown", arguments=3)
+_GET = Script("get", arguments=0)
+_RESOLVE = Script("resolve", arguments=3)
+_FREE = Script("free", arguments=0)
+
+# Claims and completions are packed in one step each: it takes a quarter of the time that a list of
+# arguments does. In order: the key, the token, the tail, what is the same for all claims of a route, the
+# latest moment.
+_CLAIM_ARGUMENTS = b"$%d\r\n%b\r\n$16\r\n%b\r\n$%d\r\n%b\r\n%b$13\r\n%013d\r\n"
+_COMPLETE_ARGUMENTS = b"$%d\r\n%b\r\n$16\r\n%b\r\n$%d\r\n%b\r\n%b"
 
 # What the scripts return.
 _DONE_AND_WATCHED = 2
 _SETTLED = {0: Settled.GONE, 1: Settled.DONE, _DONE_AND_WATCHED: Settled.DONE, 3: Settled.LOST}
 _GRANTED = {1: Granted.FRESH, 2: Granted.AGAIN}
 
-_MILLISECONDS = 1000
 _SUBSCRIBE_PATIENCE = 0.5  # seconds; without the subscription a duplicate that waits looks again by itself
 
 
@@ -71,15 +79,17 @@ class RedisStore:
     ) -> Granted | Record:
         """See :meth:`IdempotencyStore.claim`."""
         runner = self._runner or self._start()
-        key = self._key(claim.record_id)
-        link = runner.servers.link(key) or await runner.servers.find(key)
+        key = self._prefix + claim.record_id.encode()
         tail = encode_tail(claim)
-        lease, life = _milliseconds(claim.lease), _milliseconds(claim.lease + claim.ttl)
+        options = _claim_options(claim.lease, claim.ttl, over, watched)
         for _ in range(2):
+            link = runner.servers.link(key) or await runner.servers.find(key)
             asked_at = link.now()
-            latest = _milliseconds(asked_at + claim.timeout + link.ahead)
-            arguments = (claim.token, tail, lease, life, over or b"", b"01"[watched : watched + 1], latest)
-            reply = await runner.run(_CLAIM, key, arguments, claim.timeout)
+            latest = int((asked_at + claim.timeout + link.ahead) * 1000)
+            arguments = _CLAIM_ARGUMENTS % (len(key), key, claim.token, len(tail), tail, options, latest)
+            reply = await link.send(_CLAIM.by_name + arguments, claim.timeout)
+            if isinstance(reply, hiredis.HiredisError):
+                reply = await runner.insist(reply, link, _CLAIM, arguments, claim.timeout)
             if type(reply) is int:
                 return _GRANTED[reply]
             now, *found = reply
@@ -87,41 +97,48 @@ class RedisStore:
                 record = decode(claim.record_id, found[0], now)
                 assert record is not None  # a claim is put over a freed record
                 return record
-            # Too late, says the server, but the answer came in time: its clock has been set forward.
-            link.set_time(now / _MILLISECONDS, asked_at)
+            # Too late, says the server, but its answer came in time: its clock has been set forward.
+            link.set_time(now / 1000, asked_at)
         raise StoreError("Redis took too long over a claim", reason="timeout", maybe_done=False)
 
     async def renew(self, claims: Sequence[Claim]) -> list[Settled]:
         """See :meth:`IdempotencyStore.renew`."""
-        calls = [
-            (
-                self._key(claim.record_id),
-                (claim.token, _milliseconds(claim.lease), _milliseconds(claim.lease + claim.ttl)),
-            )
-            for claim in claims
-        ]
         runner = self._runner or self._start()
+        calls = []
+        for claim in claims:
+            key = self._key(claim.record_id)
+            lease, life = _milliseconds(claim.lease), _milliseconds(claim.lease + claim.ttl)
+            calls.append((key, bulk(key, claim.token, lease, life)))
         return [_SETTLED[reply] for reply in await runner.run_all(_RENEW, calls, self._timeout)]
 
-    async def amend(self, claim: Claim) -> Settled:
+    def amend(self, claim: Claim) -> Coroutine[Any, Any, Settled]:
         """See :meth:`IdempotencyStore.amend`."""
-        return await self._settle(_AMEND, claim, encode_tail(claim))
+        key = self._key(claim.record_id)
+        return self._settle(_AMEND, claim, key, bulk(key, claim.token, encode_tail(claim)))
 
-    async def complete(self, claim: Claim, response: Response) -> Settled:
+    def complete(self, claim: Claim, response: Response) -> Coroutine[Any, Any, Settled]:
         """See :meth:`IdempotencyStore.complete`."""
-        return await self._settle(_COMPLETE, claim, encode_tail(claim, response), _milliseconds(claim.ttl))
+        key = self._key(claim.record_id)
+        tail = encode_tail(claim, response)
+        life = _bulk_milliseconds(claim.ttl)
+        arguments = _COMPLETE_ARGUMENTS % (len(key), key, claim.token, len(tail), tail, life)
+        return self._settle(_COMPLETE, claim, key, arguments)
 
-    async def release(self, claim: Claim) -> Settled:
+    def release(self, claim: Claim) -> Coroutine[Any, Any, Settled]:
         """See :meth:`IdempotencyStore.release`."""
-        return await self._settle(_RELEASE, claim)
+        key = self._key(claim.record_id)
+        return self._settle(_RELEASE, claim, key, bulk(key, claim.token))
 
-    async def mark_unknown(self, claim: Claim, loss: Loss) -> Settled:
+    def mark_unknown(self, claim: Claim, loss: Loss) -> Coroutine[Any, Any, Settled]:
         """See :meth:`IdempotencyStore.mark_unknown`."""
-        return await self._settle(_MARK_UNKNOWN, claim, LOSSES[loss], _milliseconds(claim.ttl))
+        key = self._key(claim.record_id)
+        arguments = bulk(key, claim.token, LOSSES[loss], _milliseconds(claim.ttl))
+        return self._settle(_MARK_UNKNOWN, claim, key, arguments)
 
     async def get(self, record_id: str) -> Record | None:
         """See :meth:`IdempotencyStore.get`."""
-        now, found = await self._run(_GET, record_id, (), self._timeout)
+        runner, key = self._runner or self._start(), self._key(record_id)
+        now, found = await runner.run(_GET, key, bulk(key), self._timeout)
         return None if found is None else decode(record_id, found, now)
 
     async def page(
@@ -151,11 +168,14 @@ class RedisStore:
         claim = Claim(
             record_id, record.token, record.fingerprint, record.route, record.correlation_id, 0.0, ttl
         )
-        return await self._settle(_RESOLVE, claim, encode_tail(claim, response), _milliseconds(ttl))
+        key = self._key(record_id)
+        arguments = bulk(key, claim.token, encode_tail(claim, response), _milliseconds(ttl))
+        return await self._settle(_RESOLVE, claim, key, arguments)
 
     async def free(self, record_id: str) -> Settled:
         """See :meth:`IdempotencyStore.free`."""
-        return self._note(record_id, await self._run(_FREE, record_id, (), self._timeout))
+        runner, key = self._runner or self._start(), self._key(record_id)
+        return self._note(record_id, await runner.run(_FREE, key, bulk(key), self._timeout))
 
     async def watch(self, record_id: str) -> Watch:
         """See :meth:`IdempotencyStore.watch`. One subscription serves all that wait in this process."""
@@ -168,7 +188,7 @@ class RedisStore:
     async def check(self) -> None:
         """See :meth:`IdempotencyStore.check`."""
         for link in await (self._runner or self._start()).servers.masters():
-            reply = await link.call((b"PING",), self._timeout)
+            reply = await link.send(pack(("PING",)), self._timeout)
             if isinstance(reply, hiredis.HiredisError):
                 raise refusal(reply)
 
@@ -180,7 +200,7 @@ class RedisStore:
         """
         found: dict[str, None] = {}
         for link in await (self._runner or self._start()).servers.masters():
-            reply = await link.call((b"INFO",), self._timeout)
+            reply = await link.send(pack(("INFO",)), self._timeout)
             if not isinstance(reply, hiredis.HiredisError):
                 found |= dict.fromkeys(weaknesses(read_info(reply)))
         return list(found)
@@ -200,17 +220,15 @@ class RedisStore:
     def _key(self, record_id: str) -> bytes:
         return self._prefix + record_id.encode()
 
-    async def _run(
-        self, script: Script, record_id: str, arguments: tuple[Argument, ...], patience: float
-    ) -> Reply:
+    async def _settle(self, script: Script, claim: Claim, key: bytes, arguments: bytes) -> Settled:
         runner = self._runner or self._start()
-        return await runner.run(script, self._prefix + record_id.encode(), arguments, patience)
-
-    async def _settle(self, script: Script, claim: Claim, *arguments: Argument) -> Settled:
-        try:
-            reply = await self._run(script, claim.record_id, (claim.token, *arguments), claim.timeout)
-        except ForeignRecordError:
-            return Settled.LOST
+        link = runner.servers.link(key) or await runner.servers.find(key)
+        reply = await link.send(script.by_name + arguments, claim.timeout)
+        if isinstance(reply, hiredis.HiredisError):
+            try:
+                reply = await runner.insist(reply, link, script, arguments, claim.timeout)
+            except ForeignRecordError:
+                return Settled.LOST
         return self._note(claim.record_id, reply)
 
     def _note(self, record_id: str, reply: int) -> Settled:
@@ -218,7 +236,7 @@ class RedisStore:
         if reply == _DONE_AND_WATCHED:
             self._watchers.wake(record_id)
             runner = self._runner or self._start()
-            runner.tell(self._key(record_id), self._channel, record_id)
+            runner.tell(self._key(record_id), self._channel, record_id.encode())
         return _SETTLED[reply]
 
     def _heard(self, message: list[Reply]) -> None:
@@ -226,5 +244,17 @@ class RedisStore:
         self._watchers.wake(record_id.decode(errors="replace"))
 
 
-def _milliseconds(seconds: float) -> int:
-    return int(seconds * 1000)
+@lru_cache(maxsize=256)
+def _milliseconds(seconds: float) -> bytes:
+    return b"%d" % int(seconds * 1000)
+
+
+@lru_cache(maxsize=256)
+def _bulk_milliseconds(seconds: float) -> bytes:
+    return bulk(_milliseconds(seconds))
+
+
+@lru_cache(maxsize=256)
+def _claim_options(lease: float, ttl: float, over: bytes | None, watched: bool) -> bytes:
+    """What is the same for all claims of a route, except for the few that look a second time."""
+    return bulk(_milliseconds(lease), _milliseconds(lease + ttl), over or b"", b"1" if watched else b"0")

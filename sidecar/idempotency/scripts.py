@@ -1,4 +1,4 @@
-"""Runs Lua scripts where their key is."""
+"""Lua scripts, and running them where their key is."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import hiredis
 
 from sidecar.idempotency.cluster import Cluster
+from sidecar.idempotency.connection import pack
 from sidecar.idempotency.core import ForeignRecordError
 from sidecar.idempotency.link import Link, refusal
 from sidecar.idempotency.single import Single
@@ -20,22 +21,35 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.idempotency.address import RedisAddress
-    from sidecar.idempotency.connection import Argument, Reply
+    from sidecar.idempotency.connection import Reply
 
 _MOST_REDIRECTIONS = 5
-_ONE_KEY = b"1"
-_NO_KEY = b"0"
 _TELL_TIMEOUT = 1.0
 
 
 class Script:
-    """A Lua script in the ``lua`` folder, and its name on the server."""
+    """A Lua script in the ``lua`` folder.
 
-    __slots__ = ("name", "source")
+    A call of it is ``by_name`` followed by its key and arguments, packed by :func:`bulk`.
 
-    def __init__(self, name: str) -> None:
-        self.source = files("sidecar.idempotency").joinpath("lua", f"{name}.lua").read_bytes()
-        self.name = sha1(self.source, usedforsecurity=False).hexdigest().encode()
+    Attributes:
+        by_name: The beginning of a call of the script that the server knows already.
+        by_source: The beginning of a call that brings the script along; the server then knows it.
+    """
+
+    __slots__ = ("by_name", "by_source")
+
+    def __init__(self, name: str, *, keys: int = 1, arguments: int) -> None:
+        source = files("sidecar.idempotency").joinpath("lua", f"{name}.lua").read_bytes()
+        digest = sha1(source, usedforsecurity=False).hexdigest().encode()
+        length = b"*%d\r\n" % (3 + keys + arguments)
+        self.by_name = length + bulk(b"EVALSHA", digest, b"%d" % keys)
+        self.by_source = length + bulk(b"EVAL", source, b"%d" % keys)
+
+
+def bulk(*arguments: bytes) -> bytes:
+    """Arguments as they go over the wire."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
 
 
 class ScriptRunner:
@@ -46,106 +60,98 @@ class ScriptRunner:
             Cluster(address) if address.topology == "cluster" else Single(address)
         )
 
-    async def run(
-        self, script: Script, key: bytes, arguments: tuple[Argument, ...], patience: float
-    ) -> Reply:
+    async def run(self, script: Script, key: bytes, arguments: bytes, patience: float) -> Reply:
         """The script's reply.
+
+        Args:
+            script: What to run.
+            key: The key that decides where.
+            arguments: The key again and what follows it, packed.
+            patience: Seconds that the server may be silent.
 
         Raises:
             StoreError: The server cannot be used.
             ForeignRecordError: ``key`` holds something that is no string.
         """
         link = self.servers.link(key) or await self.servers.find(key)
-        try:
-            reply = await link.call((b"EVALSHA", script.name, _ONE_KEY, key, *arguments), patience)
-        except StoreError:
-            self.servers.suspect()
-            raise
+        reply = await link.send(script.by_name + arguments, patience)
         if isinstance(reply, hiredis.HiredisError):
-            return await self._insist(reply, link, script, (_ONE_KEY, key, *arguments), patience)
+            return await self.insist(reply, link, script, arguments, patience)
         return reply
 
     async def run_all(
-        self, script: Script, calls: Sequence[tuple[bytes, tuple[Argument, ...]]], patience: float
+        self, script: Script, calls: Sequence[tuple[bytes, bytes]], patience: float
     ) -> list[Reply]:
-        """The replies to several calls that go out together.
+        """The replies to several calls, each a key and packed arguments, that go out together.
 
         Raises:
             StoreError: A server cannot be used. Some of the calls may have been carried out.
         """
         links = [self.servers.link(key) or await self.servers.find(key) for key, _ in calls]
         futures = [
-            link.call((b"EVALSHA", script.name, _ONE_KEY, key, *arguments), patience)
-            for link, (key, arguments) in zip(links, calls, strict=True)
+            link.send(script.by_name + arguments, patience)
+            for link, (_, arguments) in zip(links, calls, strict=True)
         ]
         replies = await asyncio.gather(*futures, return_exceptions=True)
         for index, reply in enumerate(replies):
             if isinstance(reply, hiredis.HiredisError):
-                key, arguments = calls[index]
-                replies[index] = await self._insist(
-                    reply, links[index], script, (_ONE_KEY, key, *arguments), patience
-                )
+                _, arguments = calls[index]
+                replies[index] = await self.insist(reply, links[index], script, arguments, patience)
             elif isinstance(reply, BaseException):
-                self.servers.suspect()
                 raise reply
         return replies
 
-    async def run_without_key(
-        self, script: Script, link: Link, arguments: tuple[Argument, ...], patience: float
-    ) -> Reply:
-        """The reply of one server to a script that looks at keys of its own choice."""
-        reply = await link.call((b"EVALSHA", script.name, _NO_KEY, *arguments), patience)
+    async def run_at(self, link: Link, script: Script, arguments: bytes, patience: float) -> Reply:
+        """The reply of one server to a script without a key."""
+        reply = await link.send(script.by_name + arguments, patience)
         if isinstance(reply, hiredis.HiredisError):
-            return await self._insist(reply, link, script, (_NO_KEY, *arguments), patience)
+            return await self.insist(reply, link, script, arguments, patience)
         return reply
 
-    def tell(self, key: bytes, channel: bytes, message: str) -> None:
-        """Publish ``message`` from the server that holds ``key``; nobody waits for that."""
-        link = self.servers.link(key)
-        if link is not None:
-            with suppress(StoreError):
-                link.call((b"PUBLISH", channel, message), _TELL_TIMEOUT).add_done_callback(_forget)
-
-    async def aclose(self) -> None:
-        """Close all links."""
-        await self.servers.aclose()
-
-    async def _insist(
-        self,
-        error: hiredis.HiredisError,
-        link: Link,
-        script: Script,
-        arguments: tuple[Argument, ...],
-        patience: float,
+    async def insist(
+        self, error: hiredis.HiredisError, link: Link, script: Script, arguments: bytes, patience: float
     ) -> Reply:
-        """Do what an error reply asks for, as often as it is reasonable."""
+        """Do what an error reply asks for, as often as is reasonable; the reply to that.
+
+        Raises:
+            StoreError: The server cannot be used.
+            ForeignRecordError: The key holds something that is no string.
+        """
         for _ in range(_MOST_REDIRECTIONS):
+            call = script.by_name + arguments
             word = str(error).partition(" ")[0]
-            command: tuple[Argument, ...] = (b"EVALSHA", script.name, *arguments)
-            if word == "NOSCRIPT":
-                # A new server, or its scripts were flushed. EVAL also makes it remember the script.
-                command = (b"EVAL", script.source, *arguments)
+            if word == "NOSCRIPT":  # a new server, or its scripts were flushed
+                call = script.by_source + arguments
             elif word in ("MOVED", "ASK"):
                 link = self.servers.moved(error)
                 if word == "ASK":
-                    link.call((b"ASKING",), patience).add_done_callback(_forget)
+                    link.send(pack(("ASKING",)), patience).add_done_callback(_forget)
             else:
-                raise self._problem(error, link)
-            reply = await link.call(command, patience)
+                break
+            reply = await link.send(call, patience)
             if not isinstance(reply, hiredis.HiredisError):
                 return reply
             error = reply
-        raise self._problem(error, link)
-
-    def _problem(self, error: hiredis.HiredisError, link: Link) -> StoreError | ForeignRecordError:
         if "WRONGTYPE" in str(error):
-            return ForeignRecordError("its key holds something that was not written by a sidecar")
+            raise ForeignRecordError("its key holds something that was not written by a sidecar")
         problem = refusal(error)
         if problem.reason == "read_only":
             link.reconnect()
         if problem.reason == "cluster_down":
             self.servers.suspect()
-        return problem
+        raise problem
+
+    def tell(self, key: bytes, channel: bytes, message: bytes) -> None:
+        """Publish ``message`` from the server that holds ``key``; nobody waits for that."""
+        link = self.servers.link(key)
+        if link is not None:
+            with suppress(StoreError):
+                packed = pack(("PUBLISH", channel, message))
+                link.send(packed, _TELL_TIMEOUT).add_done_callback(_forget)
+
+    async def aclose(self) -> None:
+        """Close all links."""
+        await self.servers.aclose()
 
 
 def _forget(answer: asyncio.Future[Reply]) -> None:

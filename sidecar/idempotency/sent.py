@@ -11,6 +11,7 @@ import mmap
 _PLACES = 8  # ids in a row
 _ROW = 2 * _PLACES  # cells: the ids' tags, then their expiries
 _CELL = 8  # bytes
+_FREE = 0
 _TAG_DIGITS = 15  # hexadecimal digits that fit a signed 64-bit cell
 _MILLISECONDS = 1000
 
@@ -39,8 +40,14 @@ class SentKeys:
     def add(self, record_id: str, expires_at: float) -> None:
         """Remember ``record_id`` until ``expires_at``, seconds of the monotonic clock."""
         tag, start = self._place(record_id)
-        tags, expiries = self._row(start)
-        place = tags.index(tag) if tag in tags else expiries.index(min(expiries))
+        tags = self._cells[start : start + _PLACES].tolist()
+        if tag in tags:
+            place = tags.index(tag)
+        elif _FREE in tags:
+            place = tags.index(_FREE)
+        else:
+            expiries = self._cells[start + _PLACES : start + _ROW].tolist()
+            place = expiries.index(min(expiries))
         self._cells[start + _PLACES + place] = int(expires_at * _MILLISECONDS)
         self._cells[start + place] = tag
 
@@ -53,7 +60,7 @@ class SentKeys:
     def forget(self, record_id: str) -> None:
         """The key is free again."""
         tag, start = self._place(record_id)
-        tags, _ = self._row(start)
+        tags = self._cells[start : start + _PLACES].tolist()
         if tag in tags:
             self._cells[start + _PLACES + tags.index(tag)] = 0
 
@@ -61,7 +68,3 @@ class SentKeys:
         """The id's tag, and the first cell of its row. Ids are hashes, so any of their digits are as good."""
         tag = int(record_id[:_TAG_DIGITS], 16)
         return tag, tag % self._rows * _ROW
-
-    def _row(self, start: int) -> tuple[list[int], list[int]]:
-        row = self._cells[start : start + _ROW].tolist()
-        return row[:_PLACES], row[_PLACES:]

@@ -76,8 +76,8 @@ class Settler:
         except StoreError as error:
             _logger.info("the fingerprint of %r will be stored with its outcome: %s", execution, error)
 
-    async def complete(self, execution: Execution, response: Response) -> bool:
-        """Keep the response; ``False`` if the store did not take it now."""
+    async def complete(self, execution: Execution, response: Response) -> str:
+        """Keep the response; ``executed``, or ``not_stored`` if the store did not take it now."""
         self._leases.let_go(execution)
         self._remember(execution.claim)
         execution.response = response
@@ -86,13 +86,13 @@ class Settler:
         except BaseException as error:
             self._postpone(_Pending(execution.claim, response, execution))
             if isinstance(error, StoreError):
-                return False
+                return "not_stored"
             raise
         if settled is Settled.GONE:
             self._postpone(_Pending(execution.claim, response, execution))
-            return False
+            return "not_stored"
         self._finish(execution, settled)
-        return settled is Settled.DONE
+        return "executed" if settled is Settled.DONE else "not_stored"
 
     async def release(self, execution: Execution) -> None:
         """Free the key."""
