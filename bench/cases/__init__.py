@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.cases import (
+    audit_trail,
     idle_connections,
     keyed_memory,
     keyed_redis,
@@ -36,4 +37,5 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "keyed-redis": keyed_redis.run,
     "many-records": many_records.run,
     "traced": traced.run,
+    "audit-trail": audit_trail.run,
 }

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.audit.body import CAPTURE_LIMIT
-from sidecar.audit.intent import Ending, Intent
+from sidecar.audit.intent import Intent
 from sidecar.audit.mapping import RowMapping
 from sidecar.audit.record import ERROR, OK, UNKNOWN
 from sidecar.clock import SYSTEM_CLOCK, Clock
@@ -134,7 +134,8 @@ class AuditPlan:
         """Say how a best-effort exchange ended; never waits."""
         outcome = self._outcome(status)
         if outcome:
-            self._recorder.put(intent, Ending(outcome, self._wall(), body, coding))
+            intent.end(outcome, self._wall(), body, coding)
+            self._recorder.put(intent)
 
     async def secure(self, intent: Intent) -> None:
         """Make a required intent durable, before its request is forwarded.
@@ -150,7 +151,8 @@ class AuditPlan:
         """Make the outcome of a required exchange durable, before the response is given."""
         outcome = self._outcome(status)
         if outcome:
-            await self._recorder.settle(intent, Ending(outcome, self._wall(), body, coding))
+            intent.end(outcome, self._wall(), body, coding)
+            await self._recorder.settle(intent)
         else:
             await self._recorder.withdraw(intent)
 

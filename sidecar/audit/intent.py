@@ -30,12 +30,16 @@ class Intent:
         "_coding",
         "_correlation_id",
         "_created_at",
+        "_ended_at",
         "_headers",
         "_mapping",
         "_method",
+        "_outcome",
         "_path",
         "_previous",
         "_random_part",
+        "_response",
+        "_response_coding",
         "item",
         "route",
         "row",
@@ -95,35 +99,32 @@ class Intent:
             self._body = self._previous = None  # the row has what it needs of them
         return self.row
 
-    def complete(self, ending: Ending) -> AuditRow:
-        """The whole row.
+    def end(self, outcome: str, at: float, body: bytes | None, coding: bytes | None) -> None:
+        """Take down how the exchange ended.
+
+        Args:
+            outcome: ``ok``, ``error`` or ``unknown``.
+            at: When, in seconds since the Unix epoch.
+            body: The response's body; ``None`` if it was not captured whole.
+            coding: Its ``Content-Encoding``.
+        """
+        self._outcome = outcome
+        self._ended_at = at
+        self._response = body
+        self._response_coding = coding
+        if body is not None:
+            self.size += len(body)
+
+    def complete(self) -> AuditRow:
+        """The whole row, once the exchange has ended.
 
         Raises:
             Rejected: A value is missing or does not fit its column.
         """
         row = self.draft()
-        row.created_at = microseconds(ending.at)
-        self._mapping.complete(row, Message(ending.body, ending.coding), ending.outcome)
+        row.created_at = microseconds(self._ended_at)
+        self._mapping.complete(row, Message(self._response, self._response_coding), self._outcome)
         return row
-
-
-class Ending:
-    """How an audited exchange ended.
-
-    Attributes:
-        outcome: ``ok``, ``error`` or ``unknown``.
-        at: When, in seconds since the Unix epoch.
-        body: The response's body, as far as it was captured whole.
-        coding: Its ``Content-Encoding``.
-    """
-
-    __slots__ = ("at", "body", "coding", "outcome")
-
-    def __init__(self, outcome: str, at: float, body: bytes | None, coding: bytes | None) -> None:
-        self.outcome = outcome
-        self.at = at
-        self.body = body
-        self.coding = coding
 
 
 def microseconds(seconds: float) -> int:

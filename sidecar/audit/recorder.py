@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from sidecar.audit.delivery import Delivery
-    from sidecar.audit.intent import Ending, Intent
+    from sidecar.audit.intent import Intent
     from sidecar.log import Log
     from sidecar.spool.spool import Spool
 
 _T = TypeVar("_T")
 
 _GATHER: Final = 0.05
-"""Seconds in which endings come together before they are looked at: one look for many."""
+"""Seconds in which ended exchanges come together before they are looked at: one look for many."""
 
 _CHUNK: Final = 32
-"""Endings that become rows in one go. The event loop may have to wait for the interpreter that long, 1 ms."""
+"""Exchanges that become rows in one go. The event loop may wait for the interpreter that long, 1 ms."""
 
 _BATCH: Final = 512
 """Rows that are appended to the spool together."""
@@ -60,7 +60,7 @@ class Recorder:
         self._delivery = delivery
         self._log = log
         self._rejected = rejected
-        self._pending: deque[tuple[Intent, Ending]] = deque()
+        self._pending: deque[Intent] = deque()
         self._pending_bytes = 0
         self._wake = asyncio.Event()
         self._closing = False
@@ -111,14 +111,14 @@ class Recorder:
 
     # -- best effort -------------------------------------------------------------------------------------
 
-    def put(self, intent: Intent, ending: Ending) -> None:
-        """Take an ending; never waits. What does not fit into the buffer is counted and given up."""
-        size = intent.size + len(ending.body or b"")
-        if len(self._pending) >= _MAX_PENDING or self._pending_bytes + size > _MAX_PENDING_BYTES:
+    def put(self, intent: Intent) -> None:
+        """Take an exchange that has ended; never waits. What the buffer cannot hold is counted and lost."""
+        size = self._pending_bytes + intent.size
+        if size > _MAX_PENDING_BYTES or len(self._pending) >= _MAX_PENDING:
             self._rejected("queue_full")
             return
-        self._pending_bytes += size
-        self._pending.append((intent, ending))
+        self._pending_bytes = size
+        self._pending.append(intent)
         self._wake.set()
 
     async def _collect(self) -> None:
@@ -132,11 +132,11 @@ class Recorder:
             if self._closing:
                 return
 
-    def _take_chunk(self) -> list[tuple[Intent, Ending]]:
+    def _take_chunk(self) -> list[Intent]:
         count = min(_CHUNK, len(self._pending))
-        batch = [self._pending.popleft() for _ in range(count)]
-        self._pending_bytes -= sum(intent.size + len(ending.body or b"") for intent, ending in batch)
-        return batch
+        chunk = [self._pending.popleft() for _ in range(count)]
+        self._pending_bytes -= sum(intent.size for intent in chunk)
+        return chunk
 
     async def _store_batch(self) -> None:
         rows: list[bytes] = []
@@ -163,10 +163,7 @@ class Recorder:
             AuditUnavailable: There would be no row for this change; it must not be made.
         """
         try:
-            if intent.size > _LARGE_BODY:
-                row = await self._in_thread(intent.draft)
-            else:
-                row = intent.draft()
+            row = await self._in_thread(intent.draft) if intent.size > _LARGE_BODY else intent.draft()
         except Rejected as rejected:
             self._rejected(rejected.reason)
             raise AuditUnavailable(
@@ -185,13 +182,13 @@ class Recorder:
             self._own(self._withdraw_unseen(append))
             raise
 
-    async def settle(self, intent: Intent, ending: Ending) -> None:
+    async def settle(self, intent: Intent) -> None:
         """Make the outcome durable. If the spool fails now, it is tried again in the background.
 
         The change has been made and its response is true, whatever the disk says. Should the process end
         before the disk has recovered, the intent stands for the change, with an unknown outcome.
         """
-        queue, payload = await self._final(intent, ending)
+        queue, payload = await self._final(intent)
         await asyncio.shield(self._own(self._once(lambda: self._spool.move(intent.item, queue, payload))))
         self._delivery.notify()
 
@@ -199,13 +196,10 @@ class Recorder:
         """Forget an intent whose request was not sent, or whose answer makes no row."""
         await asyncio.shield(self._own(self._once(lambda: self._spool.remove(intent.item))))
 
-    async def _final(self, intent: Intent, ending: Ending) -> tuple[str, bytes]:
+    async def _final(self, intent: Intent) -> tuple[str, bytes]:
         """Where a settled intent goes, and as what."""
         try:
-            if len(ending.body or b"") > _LARGE_BODY:
-                row = await self._in_thread(intent.complete, ending)
-            else:
-                row = intent.complete(ending)
+            row = await self._in_thread(intent.complete) if intent.size > _LARGE_BODY else intent.complete()
         except Rejected as rejected:
             rejection = _rejection(intent, rejected)
             self._note(rejection)
@@ -277,11 +271,11 @@ class Recorder:
             self._log.crash("audit_stopped", error, task=task.get_name())
 
 
-def _make_rows(endings: list[tuple[Intent, Ending]], rows: list[bytes], rejections: list[Rejection]) -> None:
-    """Add to ``rows`` and ``rejections`` what comes of the endings."""
-    for intent, ending in endings:
+def _make_rows(intents: list[Intent], rows: list[bytes], rejections: list[Rejection]) -> None:
+    """Add to ``rows`` and ``rejections`` what comes of exchanges that have ended."""
+    for intent in intents:
         try:
-            rows.append(intent.complete(ending).encode())
+            rows.append(intent.complete().encode())
         except Rejected as rejected:
             rejections.append(_rejection(intent, rejected))
 
