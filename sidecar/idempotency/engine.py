@@ -120,8 +120,8 @@ class Engine:
         self.store = store if observe is None else TimedStore(store, observe, clock)
         self._clock = clock
         self._sent = sent or SentKeys()
-        self._leases = Leases(self.store, clock)
-        self._settler = Settler(self.store, self._leases, self._sent, clock)
+        self._settler = Settler(self.store, self._sent, clock)
+        self._leases = Leases(self.store, self._settler.running, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -213,7 +213,9 @@ class Engine:
         running = self._settler.running.get(record_id)
         if running is not None:
             return await self._meet(request, _as_record(running), waited=waited)
-        found = await self._look(request, watched=waited)
+        if request.body_gone:
+            return await self._meet(request, await self._read(record_id), waited=waited)
+        found = await self._ask(request.claim, watched=waited)
         if found is Granted.FRESH:
             running = self._settler.running.get(record_id)
             if running is not None:
@@ -226,27 +228,31 @@ class Engine:
             return self._begin_again(request)
         return await self._meet(request, found, waited=waited)
 
-    async def _look(
-        self, request: _Request, *, over: bytes | None = None, watched: bool = False
+    async def _ask(
+        self, claim: Claim, *, over: bytes | None = None, watched: bool = False
     ) -> Granted | Record:
-        if request.body_gone:
-            record = await self.store.get(request.claim.record_id)
-            if record is None:
-                raise _in_progress("the key has become free; send the request again")
-            return record
+        """Claim, and see to it that a claim which nobody waits for any more is taken back."""
         try:
-            return await self.store.claim(request.claim, over=over, watched=watched)
+            return await self.store.claim(claim, over=over, watched=watched)
         except StoreError as error:
             if error.maybe_done:
-                self._settler.abandon(request.claim)
+                self._settler.abandon(claim)
             raise
         except asyncio.CancelledError:
-            self._settler.abandon(request.claim)
+            self._settler.abandon(claim)
             raise
 
+    async def _read(self, record_id: str) -> Record:
+        """The record, for a request whose body is gone so that it cannot be executed."""
+        record = await self.store.get(record_id)
+        if record is None:
+            raise _in_progress("the key has become free; send the request again")
+        return record
+
     def _begin(self, request: _Request) -> Execution:
-        execution = Execution(request.policy, request.claim, self._settler)
-        self._settler.begin(execution)
+        policy, claim = request.policy, request.claim
+        execution = Execution(policy, claim, self._settler, self._clock.monotonic())
+        self._settler.running[claim.record_id] = execution
         return execution
 
     def _begin_again(self, request: _Request) -> Execution:
@@ -290,7 +296,7 @@ class Engine:
     ) -> Execution | Replay | Undecided | None:
         if request.body_gone:
             raise _in_progress("the key has become free; send the request again")
-        found = await self._look(request, over=record.token, watched=waited)
+        found = await self._ask(request.claim, over=record.token, watched=waited)
         if isinstance(found, Granted):
             return self._begin_again(request)
         return await self._meet(request, found, waited=waited)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from sidecar.idempotency.store import Claim
 
 
+RENEWALS_PER_LEASE = 3
+"""A lease is renewed when a third of it is used up, so two attempts may fail before it runs out."""
+
+NEVER = float("inf")
+
+
 class Execution:
     """A granted claim.
 
@@ -30,17 +36,19 @@ class Execution:
         result: For ``idempotency_requests_total``: ``executed``, then perhaps ``released``, ``unknown``,
             ``not_stored``; ``unprotected`` from the beginning.
         response: The response, from the moment it is known until it is in the store.
+        renew_at: When the lease is to be renewed, by the monotonic clock; ``NEVER`` once it is settled.
     """
 
-    __slots__ = ("_done", "_settler", "_waiters", "claim", "policy", "response", "result")
+    __slots__ = ("_done", "_settler", "_waiters", "claim", "policy", "renew_at", "response", "result")
 
     protected = True
 
-    def __init__(self, policy: RoutePolicy, claim: Claim, settler: Settler) -> None:
+    def __init__(self, policy: RoutePolicy, claim: Claim, settler: Settler, now: float) -> None:
         self.policy = policy
         self.claim = claim
         self.result = "executed"
         self.response: Response | None = None
+        self.renew_at = now + claim.lease / RENEWALS_PER_LEASE
         self._settler = settler
         self._waiters: list[asyncio.Future[None]] | None = None
         self._done = False

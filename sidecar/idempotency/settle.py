@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.idempotency.core import RecordUnreadableError
+from sidecar.idempotency.execution import NEVER
 from sidecar.idempotency.store import Granted, Settled, StoreError
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.idempotency.core import Loss, Response
     from sidecar.idempotency.execution import Execution
-    from sidecar.idempotency.leases import Leases
     from sidecar.idempotency.sent import SentKeys
     from sidecar.idempotency.store import Claim, IdempotencyStore
 
@@ -47,12 +47,11 @@ class Settler:
         outcome.
     """
 
-    __slots__ = ("_clock", "_leases", "_pending", "_pending_bytes", "_sent", "_store", "_work", "running")
+    __slots__ = ("_clock", "_pending", "_pending_bytes", "_sent", "_store", "_work", "running")
 
-    def __init__(self, store: IdempotencyStore, leases: Leases, sent: SentKeys, clock: Clock) -> None:
+    def __init__(self, store: IdempotencyStore, sent: SentKeys, clock: Clock) -> None:
         self.running: dict[str, Execution] = {}
         self._store = store
-        self._leases = leases
         self._sent = sent
         self._clock = clock
         self._pending: dict[bytes, _Pending] = {}
@@ -64,11 +63,6 @@ class Settler:
         """Writes that the store has not taken yet."""
         return len(self._pending)
 
-    def begin(self, execution: Execution) -> None:
-        """An execution begins."""
-        self.running[execution.claim.record_id] = execution
-        self._leases.hold(execution)
-
     async def amend(self, execution: Execution) -> None:
         """Fix the fingerprint; where that fails, the write that settles the record carries it too."""
         try:
@@ -78,7 +72,7 @@ class Settler:
 
     async def complete(self, execution: Execution, response: Response) -> str:
         """Keep the response; ``executed``, or ``not_stored`` if the store did not take it now."""
-        self._leases.let_go(execution)
+        execution.renew_at = NEVER
         self._remember(execution.claim)
         execution.response = response
         try:
@@ -96,7 +90,7 @@ class Settler:
 
     async def release(self, execution: Execution) -> None:
         """Free the key."""
-        self._leases.let_go(execution)
+        execution.renew_at = NEVER
         try:
             await self._store.release(execution.claim)
         except StoreError:
@@ -109,7 +103,7 @@ class Settler:
 
     async def lose(self, execution: Execution, loss: Loss) -> None:
         """Record that the outcome is unknown. Where that fails, the lease runs out to the same effect."""
-        self._leases.let_go(execution)
+        execution.renew_at = NEVER
         if not execution.policy.reexecute:
             self._remember(execution.claim)
         try:
