@@ -1,0 +1,437 @@
+"""One request and its response, from the first octet to the last.
+
+An exchange waits for one thing at a time: a response's head, then the end of its body. Whatever interrupts
+that (a deadline, a client that goes away, an upstream that breaks off) arrives through :meth:`Exchange.fail`,
+so that the coroutine that tells its story has one place to look.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from sidecar.errors import BadRequest, BodyTooLarge, ClientGone, RequestTimeout, UpstreamTimeout
+from sidecar.net.deadlines import NEVER
+from sidecar.wire.body import chunk, last_chunk
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from sidecar.idempotency.fingerprint import Fingerprinter
+    from sidecar.net.deadlines import Deadlines, Watched
+    from sidecar.net.server import ServerConnection
+    from sidecar.net.upstream import UpstreamConnection
+    from sidecar.pipeline import Plan, UpstreamHost
+    from sidecar.tracing.context import TraceContext
+    from sidecar.tracing.record import AttemptRecord
+    from sidecar.wire.head import RequestHead, ResponseHead
+
+_HELD_OCTETS: Final = 64 * 1024
+_INTERIM_PHRASES: Final = {100: b"Continue", 102: b"Processing", 103: b"Early Hints"}
+
+
+class Exchange:
+    """Carries a request through the sidecar.
+
+    Attributes:
+        connection: The client's.
+        head: The request's head.
+        plan: The route's plan, once it is known.
+        parameters: The path parameters of the route's template.
+        started: ``time.perf_counter()`` when the head was complete.
+        started_ns: The same in nanoseconds since the Unix epoch.
+        correlation_id: Taken from the request or made.
+        request_id: The same.
+        trace: Where the request stands in its trace.
+        status: What the client got; 0 before.
+        bytes_in: Octets of the request's body so far.
+        bytes_out: Octets of the response's body so far.
+        attempts: How often it was sent upstream, or tried to be.
+        attempt_records: For spans, where the request is sampled.
+        upstream_host: Host of the last attempt.
+        idempotency: What came of the key; empty without one.
+        breaker: State of the host's breaker at the last attempt.
+        reason: Code of a sidecar-made answer, in lower case.
+        retry_skipped: Why a failed attempt was not tried again.
+        sent: Whether any octet of the request may have reached an upstream.
+        head_sent: Whether the client has been sent the response's head.
+        request_sent: Whether the whole request has been written to the upstream.
+        forwards_expect: Whether the upstream has been asked for a 100.
+        detached: The client is gone, and the exchange goes on without it.
+        total_deadline: When ``timeouts.total`` runs out, in the loop's time.
+    """
+
+    __slots__ = (
+        "_deadlines",
+        "_failure",
+        "_idle",
+        "_keep",
+        "_kept",
+        "_kept_size",
+        "_loop",
+        "_timeout_reason",
+        "_waiter",
+        "added",
+        "attempt_records",
+        "attempts",
+        "body_limit",
+        "breaker",
+        "bytes_in",
+        "bytes_out",
+        "connection",
+        "correlation_id",
+        "deadline",
+        "detached",
+        "fingerprinter",
+        "forwards_expect",
+        "head",
+        "head_sent",
+        "idempotency",
+        "key",
+        "looked_at",
+        "notes",
+        "outlives_client",
+        "parameters",
+        "plan",
+        "reason",
+        "request_done",
+        "request_id",
+        "request_sent",
+        "retry_skipped",
+        "sent",
+        "started",
+        "started_ns",
+        "status",
+        "timer",
+        "total_deadline",
+        "trace",
+        "try_deadline",
+        "upstream",
+        "upstream_host",
+        "writes_chunks",
+    )
+
+    plan: Plan
+    trace: TraceContext
+
+    def __init__(
+        self,
+        connection: ServerConnection,
+        head: RequestHead,
+        loop: asyncio.AbstractEventLoop,
+        deadlines: Deadlines,
+    ) -> None:
+        self._loop = loop
+        self._deadlines = deadlines
+        self._waiter: asyncio.Future[Any] | None = None
+        self._failure: BaseException | None = None
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+        self._keep = _HELD_OCTETS
+        self._idle: float | None = None
+        self._timeout_reason = ""
+        self.connection = connection
+        self.head = head
+        self.parameters: dict[str, bytes] = {}
+        self.started = time.perf_counter()
+        self.started_ns = 0
+        self.correlation_id = b""
+        self.request_id = b""
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.body_limit: int | None = None
+        self.attempts = 0
+        self.attempt_records: list[AttemptRecord] | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.upstream_host: UpstreamHost | None = None
+        self.idempotency = ""
+        self.key: bytes | None = None
+        self.breaker = ""
+        self.reason = ""
+        self.retry_skipped = ""
+        self.notes = b""
+        self.added = b""
+        self.sent = False
+        self.head_sent = False
+        self.request_done = head.length == 0
+        self.request_sent = False
+        self.forwards_expect = head.expects_continue
+        self.writes_chunks = False
+        self.detached = False
+        self.outlives_client = False
+        self.fingerprinter: Fingerprinter | None = None
+        self.timer: Watched = connection
+        self.deadline = NEVER
+        self.looked_at = NEVER
+        self.total_deadline = NEVER
+        self.try_deadline = NEVER
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status}>"
+
+    # --- waiting ----------------------------------------------------------------------------------------
+
+    async def wait(self) -> Any:
+        """Wait for the next thing: what :meth:`wake` is called with, or the error given to :meth:`fail`."""
+        if self._failure is not None:
+            raise self._failure
+        self._waiter = self._loop.create_future()
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self, result: object) -> None:
+        """What was waited for has come."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """Something went wrong; the first error counts."""
+        waiter = self._waiter
+        if waiter is not None:
+            if not waiter.done():
+                waiter.set_exception(error)
+                return
+            # It has been woken, but has not run yet: the error is met at the next wait.
+        if self._failure is None:
+            self._failure = error
+
+    def forget_failure(self) -> None:
+        """A new attempt begins; an error of the last upstream connection is not its concern."""
+        if not isinstance(self._failure, ClientGone):
+            self._failure = None
+
+    # --- time -------------------------------------------------------------------------------------------
+
+    def arm(self, seconds: float | None, reason: str) -> None:
+        """Let the exchange fail for ``reason`` after ``seconds``, or when an outer limit runs out first."""
+        when = NEVER if seconds is None else self._loop.time() + seconds
+        if self.try_deadline < when:
+            when, reason = self.try_deadline, "per_try"
+        if self.total_deadline < when:
+            when, reason = self.total_deadline, "total"
+        self._timeout_reason = reason
+        timer = self.timer
+        timer.deadline = when
+        if when < timer.looked_at:
+            self._deadlines.watch(timer)
+
+    def expect_response_data(self, idle: float | None) -> None:
+        """From now on at most ``idle`` seconds may pass between two reads from the upstream."""
+        self._idle = idle
+        self.try_deadline = NEVER
+        self.arm(idle, "idle")
+
+    def touch(self) -> None:
+        """Octets of the response have arrived."""
+        self.arm(self._idle, "idle")
+
+    def expire(self, now: float) -> None:  # noqa: ARG002 - the sweep's signature
+        """The deadline has passed."""
+        self.timer.deadline = NEVER
+        reason = self._timeout_reason
+        if reason == "body_idle":
+            self.fail(RequestTimeout("the request's body did not arrive in time", reason=reason))
+        else:
+            message = f"the upstream did not answer in time ({reason})"
+            self.fail(UpstreamTimeout(message, reason=reason, sent=self.sent))
+
+    def remaining(self) -> float:
+        """Seconds until ``timeouts.total`` runs out; ``inf`` if it never does."""
+        return self.total_deadline - self._loop.time() if self.total_deadline != NEVER else NEVER
+
+    def run_alone(self) -> None:
+        """Have a deadline of its own from now on: the client's connection may end before the exchange."""
+        self.deadline = self.connection.deadline
+        self.connection.deadline = NEVER
+        self.timer = self
+        self.outlives_client = True
+        if self.deadline != NEVER:
+            self._deadlines.watch(self)
+
+    # --- the request's body -----------------------------------------------------------------------------
+
+    def keep_body(self, octets: int) -> None:
+        """Keep up to ``octets`` of the body at hand, for sending it again or for reading it first."""
+        self._keep = octets
+
+    @property
+    def body(self) -> bytes:
+        """What is kept of the body."""
+        if len(self._kept) > 1:
+            self._kept = [b"".join(self._kept)]
+        return self._kept[0] if self._kept else b""
+
+    @property
+    def replayable(self) -> bool:
+        """Whether everything that has arrived of the body is still at hand."""
+        return self._kept_size == self.bytes_in
+
+    def body_arrived(self, payload: bytes, *, done: bool) -> None:
+        """The client has sent a piece of the body, perhaps the last one."""
+        self.bytes_in += len(payload)
+        if self.body_limit is not None and self.bytes_in > self.body_limit:
+            self.fail(BodyTooLarge(f"the body is over {self.body_limit} octets", reason="body"))
+            return
+        if self.fingerprinter is not None:
+            self.fingerprinter.update(payload)
+        if done:
+            self.request_done = True
+        upstream = self.upstream
+        if upstream is None:
+            self._hold(payload)
+            return
+        if self.replayable_so_far(payload):
+            self._kept.append(payload)
+            self._kept_size += len(payload)
+        elif self._kept:
+            self._drop_kept()
+        if payload:
+            upstream.write(payload if self.head.length is not None else chunk(payload))
+        if done:
+            self._end_request(upstream)
+        else:
+            self.arm(self.connection.limits.body_idle, "body_idle")
+
+    def replayable_so_far(self, payload: bytes) -> bool:
+        """Whether ``payload``, just counted, can be kept with all that came before it."""
+        return self._kept_size + len(payload) == self.bytes_in and self.bytes_in <= self._keep
+
+    def _hold(self, payload: bytes) -> None:
+        """There is no upstream yet. What is held is bounded: reading stops, and goes on when it is sent."""
+        if payload:
+            self._kept.append(payload)
+            self._kept_size += len(payload)
+        if self._kept_size >= max(self._keep, _HELD_OCTETS) and not self.request_done:
+            self.connection.pause_reading()
+            self.wake(None)
+        elif self.request_done:
+            self.wake(None)
+
+    def _drop_kept(self) -> None:
+        self._kept.clear()
+        self._kept_size = 0
+
+    def _end_request(self, upstream: UpstreamConnection) -> None:
+        if self.head.length is None:
+            upstream.write(last_chunk(self.connection.reader.body.trailers))
+        self.request_sent = True
+        self.arm(self.plan.first_byte, "first_byte")
+
+    def body_broken(self, error: BaseException) -> None:
+        """The body's framing is malformed, or the client closed its half in the middle of it."""
+        self.fail(error)
+
+    async def read_body(self, octets: int) -> bool:
+        """Read up to ``octets`` of the body before anything is sent; whether that is all of it.
+
+        Raises:
+            RequestTimeout: The client is too slow.
+            ClientGone: It broke off.
+        """
+        self._keep = octets
+        self.connection.resume_reading()
+        while not self.request_done and self._kept_size < octets:
+            self.arm(self.connection.limits.body_idle, "body_idle")
+            await self.wait()
+        return self.request_done
+
+    async def drain_body(self) -> None:
+        """Read the rest of the body and drop it; a fingerprinter sees it."""
+        while not self.request_done:
+            self._drop_kept()
+            self._keep = 0
+            self.connection.resume_reading()
+            self.arm(self.connection.limits.body_idle, "body_idle")
+            await self.wait()
+
+    # --- the upstream -----------------------------------------------------------------------------------
+
+    def attach(self, upstream: UpstreamConnection, head: bytes, keep: int) -> None:
+        """Write the request's head and what is at hand of its body to ``upstream``."""
+        upstream.begin(self)
+        self.upstream = upstream
+        self.sent = True
+        self._keep = keep
+        pieces = [head]
+        if self._kept:
+            if self.head.length is not None:
+                pieces += self._kept
+            else:
+                pieces += [chunk(piece) for piece in self._kept if piece]
+            if self._kept_size > keep:
+                self._drop_kept()
+        if self.request_done:
+            if self.head.length is None:
+                pieces.append(last_chunk(self.connection.reader.body.trailers))
+            self.request_sent = True
+            self.arm(self.plan.first_byte, "first_byte")
+        else:
+            self.request_sent = False
+            self.connection.resume_reading()
+            self.arm(self.connection.limits.body_idle, "body_idle")
+        upstream.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def detach_upstream(self) -> None:
+        """The attempt is over without a response that anybody waits for."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.discard()
+
+    def pause_client(self) -> None:
+        """The upstream takes the request slowly."""
+        if not self.request_done or self.status == 101:  # noqa: PLR2004 - a tunnel
+            self.connection.pause_reading()
+
+    def resume_client(self) -> None:
+        """The upstream has caught up."""
+        self.connection.resume_reading()
+
+    def wake_if_relaying(self, upstream: UpstreamConnection) -> None:
+        """A body that ends with its connection has ended."""
+        if self.upstream is upstream:
+            self.wake(None)
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass on a 1xx; HTTP/1.0 does not know them (RFC 9110, section 15.2)."""
+        if self.head.minor == 0 or self.detached:
+            return
+        phrase = head.reason or _INTERIM_PHRASES.get(head.status, b"")
+        lines = b"".join(line + b"\r\n" for line in head.lines)
+        self.connection.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, phrase, lines))
+
+    # --- the response -----------------------------------------------------------------------------------
+
+    def deliver(self, payload: bytes) -> None:
+        """Pass a piece of the response's body to the client."""
+        self.bytes_out += len(payload)
+        if not self.detached:
+            self.connection.write(chunk(payload) if self.writes_chunks else payload)
+
+    def sink(self) -> Callable[[bytes], None]:
+        """Where the response's body goes."""
+        return self.deliver
+
+    def tunnel_ended(self) -> None:
+        """The upstream has closed its half of the tunnel: so do we towards the client."""
+        self.connection.end_writing()
+
+    # --- the client -------------------------------------------------------------------------------------
+
+    def client_lost(self) -> None:
+        """The client's connection is gone."""
+        if self.outlives_client and self.request_done:
+            self.detached = True
+            if self.upstream is not None:
+                self.upstream.resume_reading()
+            return
+        self.fail(ClientGone())
+
+    def client_closed_half(self) -> None:
+        """The client sends nothing more; what it has asked for is still answered."""
+        if not self.request_done:
+            self.fail(BadRequest("the request's body ended early", reason="truncated"))

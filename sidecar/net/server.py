@@ -1,0 +1,379 @@
+"""Connections from clients: requests are read and answered one after another."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.errors import ClientGone, RequestTimeout, SidecarError
+from sidecar.net.deadlines import NEVER
+from sidecar.wire.reader import RequestReader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sidecar.exchange import Exchange
+    from sidecar.net.deadlines import Deadlines
+    from sidecar.net.upstream import UpstreamConnection
+    from sidecar.wire.head import Limits, RequestHead
+
+_PIPELINED_OCTETS: Final = 64 * 1024
+_LINGER_SECONDS: Final = 2.0
+_LINGER_OCTETS: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """What a client may send, and how slowly. Times are in seconds."""
+
+    head: Limits
+    header_timeout: float
+    body_idle: float
+    keep_alive: float
+    body: int | None
+
+
+class Handler(Protocol):
+    """What answers requests."""
+
+    async def handle(self, connection: ServerConnection, head: RequestHead) -> None:
+        """Answer one request on ``connection``."""
+        ...
+
+    def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
+        """Answer what could not be read as a request; the connection is closed afterwards."""
+        ...
+
+
+class Listener:
+    """What all connections of one listener share.
+
+    Attributes:
+        name: The listener's.
+        scheme: ``http`` or ``https``.
+        handler: Who answers; replaced as a whole when the configuration is reloaded.
+        connections: Those that are open.
+        draining: No further request is read.
+        capacity: Connections at once; more are closed as soon as they are accepted.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        scheme: str,
+        handler: Handler,
+        limits: ClientLimits,
+        rules: Mapping[bytes, bool],
+        deadlines: Deadlines,
+        capacity: int,
+        trust_ids: bool,
+        correlation_field: bytes,
+    ) -> None:
+        self.name = name
+        self.scheme = scheme
+        self.handler = handler
+        self.limits = limits
+        self.rules = rules
+        self.deadlines = deadlines
+        self.capacity = capacity
+        self.trust_ids = trust_ids
+        self.correlation_field = correlation_field
+        self.connections: set[ServerConnection] = set()
+        self.draining = False
+        self.refused = 0
+
+    def accept(self) -> ServerConnection:
+        """The protocol of a new connection."""
+        return ServerConnection(self)
+
+    def drain(self) -> None:
+        """Close idle connections, and the others as soon as they have answered."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+
+class ServerConnection(asyncio.Protocol):
+    """A client's connection.
+
+    One coroutine per connection waits for a request, has it answered, and waits again. What arrives while a
+    request is being answered is its body, or waits for its turn (pipelining).
+    """
+
+    __slots__ = (
+        "_closing",
+        "_eof",
+        "_exchange",
+        "_head_timed",
+        "_lingered",
+        "_lingering",
+        "_paused",
+        "_task",
+        "_waiter",
+        "closed",
+        "deadline",
+        "limits",
+        "listener",
+        "looked_at",
+        "peer",
+        "peer_fields",
+        "persistent",
+        "reader",
+        "transport",
+        "tunnel",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.limits = listener.limits
+        self.reader = RequestReader(listener.rules, listener.limits.head)
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.peer = b""
+        self.peer_fields = b""
+        self.persistent = True
+        self.closed = False
+        self.tunnel: UpstreamConnection | None = None
+        self.deadline = NEVER
+        self.looked_at = NEVER
+        self._exchange: Exchange | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._paused = False
+        self._eof = False
+        self._closing = False
+        self._head_timed = False
+        self._lingering = False
+        self._lingered = 0
+
+    def __repr__(self) -> str:
+        return f"<ServerConnection {self.listener.name} from {self.peer!r}>"
+
+    # --- the story of a connection ----------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        try:
+            while not self.closed:
+                head = self.reader.next_head()
+                if head is None:
+                    if self._eof or (self._closing and not self.reader.buffer):
+                        break
+                    await self._wait_for_data()
+                    continue
+                self._head_timed = False
+                self.persistent = head.persistent
+                await self.listener.handler.handle(self, head)
+                if not self.persistent or self._closing:
+                    break
+                self.deadline = NEVER
+            self._finish()
+        except SidecarError as error:
+            self.listener.handler.refuse(self, error)
+            self._finish(linger=True)
+        except ClientGone:
+            self.abort()
+
+    async def _wait_for_data(self) -> None:
+        limits = self.limits
+        if not self.reader.buffer:
+            self._set_deadline(limits.keep_alive)
+        elif not self._head_timed:
+            self._head_timed = True
+            self._set_deadline(limits.header_timeout)
+        if self._paused:
+            self.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _set_deadline(self, seconds: float) -> None:
+        self.deadline = asyncio.get_running_loop().time() + seconds
+        if self.deadline < self.looked_at:
+            self.listener.deadlines.watch(self)
+
+    def _finish(self, *, linger: bool = False) -> None:
+        """Close in good order: what was written still arrives."""
+        if self.closed:
+            return
+        if (linger or not self.reader.body.done) and not self._eof and self.transport.can_write_eof():
+            # Closing while the client still sends would reset the connection and destroy the answer on its
+            # way (RFC 9112, section 9.6): close our half, and read on for a moment.
+            self._lingering = True
+            self._set_deadline(_LINGER_SECONDS)
+            self.resume_reading()
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    # --- what the exchange does -------------------------------------------------------------------------
+
+    def start_exchange(self, exchange: Exchange) -> None:
+        """``exchange`` is answered now; what has arrived of its body is handed to it."""
+        self._exchange = exchange
+        reader = self.reader
+        if not reader.body.done:
+            if reader.buffer:
+                self._pass_body()
+            elif self._eof:
+                exchange.client_closed_half()
+
+    def end_exchange(self) -> None:
+        """The present exchange is over."""
+        self._exchange = None
+        self.tunnel = None
+        if not self.reader.body.done:
+            self.persistent = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether this response is the connection's last."""
+        return self.listener.draining
+
+    def write(self, data: bytes) -> None:
+        """Send octets to the client."""
+        if not self.closed:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Break the connection, so that the client cannot take what it has for the whole answer."""
+        self.persistent = False
+        if not self.closed:
+            self.closed = True
+            self.transport.abort()
+
+    def end_writing(self) -> None:
+        """Close our half, in a tunnel."""
+        if not self.closed and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def pause_reading(self) -> None:
+        """Take no more octets from the client."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take octets again."""
+        if self._paused and not self.closed:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def drain(self) -> None:
+        """Read no further request."""
+        self._closing = True
+        if self._exchange is None and self._waiter is not None and not self.reader.buffer:
+            self._wake()
+
+    def kill(self) -> None:
+        """The drain's time is up."""
+        if self._task is not None:
+            self._task.cancel()
+        self.abort()
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed: the exchange's, the head's, or that of an idle connection."""
+        self.deadline = NEVER
+        exchange = self._exchange
+        if exchange is not None and exchange.timer is self:
+            exchange.expire(now)
+        elif self._lingering or not self.reader.buffer:
+            self.transport.close()
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(
+                RequestTimeout("the request's head did not arrive in time", reason="header_timeout")
+            )
+
+    # --- what the socket does ---------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self.transport = transport  # type: ignore[assignment]  # a stream's transport
+        listener = self.listener
+        if len(listener.connections) >= listener.capacity or listener.draining:
+            listener.refused += 1
+            self.closed = True
+            self.transport.abort()
+            return
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
+        address = b"[%b]" % self.peer if b":" in self.peer else self.peer
+        self.peer_fields = address
+        listener.connections.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._serve())
+
+    def data_received(self, data: bytes) -> None:
+        """Octets from the client."""
+        tunnel = self.tunnel
+        if tunnel is not None:
+            tunnel.write(data)
+            exchange = self._exchange
+            if exchange is not None:
+                exchange.bytes_in += len(data)
+                exchange.touch()
+            return
+        if self._lingering:
+            self._lingered += len(data)
+            if self._lingered > _LINGER_OCTETS:
+                self.transport.abort()
+            return
+        self.reader.push(data)
+        if self._exchange is None:
+            self._wake()
+        elif not self.reader.body.done:
+            self._pass_body()
+        elif len(self.reader.buffer) > _PIPELINED_OCTETS:
+            self.pause_reading()
+
+    def _pass_body(self) -> None:
+        exchange, reader = self._exchange, self.reader
+        assert exchange is not None
+        try:
+            payload = reader.read_body()
+        except SidecarError as error:
+            self.persistent = False
+            exchange.body_broken(error)
+            return
+        exchange.body_arrived(payload, done=reader.body.done)
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def eof_received(self) -> bool:
+        """The client has closed its half. It may still read: what it has asked for is answered."""
+        self._eof = True
+        self.persistent = False
+        if self.tunnel is not None:
+            self.tunnel.end_writing()
+        elif self._lingering:
+            return False
+        elif self._exchange is not None:
+            self._exchange.client_closed_half()
+        else:
+            self._wake()
+        return self.listener.scheme == "http"
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it went, it is gone
+        """The client is gone."""
+        self.closed = True
+        self.deadline = NEVER
+        self.listener.connections.discard(self)
+        if self._exchange is not None:
+            self._exchange.client_lost()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def pause_writing(self) -> None:
+        """The client reads slowly: stop the upstream."""
+        if self._exchange is not None and self._exchange.upstream is not None:
+            self._exchange.upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._exchange is not None and self._exchange.upstream is not None:
+            self._exchange.upstream.resume_reading()
