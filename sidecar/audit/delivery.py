@@ -11,12 +11,12 @@ import random
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sidecar.audit.record import INTENTS, REJECTED, ROWS, AuditRow, Rejection
-from sidecar.spool import Item, SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from sidecar.log import Log
+    from sidecar.spool import Item
     from sidecar.spool.spool import Spool
 
 BATCH: Final = 500
@@ -49,7 +49,6 @@ class Delivery:
     Args:
         spool: Where rows wait.
         writer: Where they go.
-        failures: What ``writer`` raises when rows must go on waiting.
         log: Told of outages and of rows that cannot be written.
         rejected: Called with the reason of each row that cannot be written.
         sleep: Waits for so many seconds.
@@ -60,14 +59,12 @@ class Delivery:
         spool: Spool,
         writer: RowWriter,
         *,
-        failures: tuple[type[Exception], ...],
         log: Log,
         rejected: Callable[[str], None],
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         self._spool = spool
         self._writer = writer
-        self._failures: tuple[type[Exception], ...] = (*failures, SpoolError)
         self._log = log
         self._rejected = rejected
         self._sleep = sleep
@@ -102,7 +99,7 @@ class Delivery:
             done = await self._deliver(items) if items else 0
             if done < BATCH:
                 done += await self._adopt_orphans()
-        except self._failures as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, rows must not stop for good
             await self._hold(error)
             return 0
         self._recovered()

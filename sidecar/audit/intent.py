@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.audit.mapping import blank_row
-from sidecar.audit.sources import Message
+from sidecar.audit.sources import Message, Rejected
 from sidecar.ids import uuid7_of
 
 if TYPE_CHECKING:
@@ -80,13 +80,13 @@ class Intent:
         return f"<Intent route={self.route} item={self.item} row={self.row}>"
 
     def draft(self) -> AuditRow:
-        """The row as far as the request tells, with an unknown outcome.
+        """The row as far as the request tells, with an unknown outcome; made by the first call.
 
         Raises:
-            Rejected: A value is missing or does not fit its column.
+            Rejected: A value is missing or does not fit its column; :attr:`row` has all the others.
         """
         if self.row is None:
-            row = blank_row(
+            self.row = blank_row(
                 row_id=uuid7_of(int(self._created_at * 1000), self._random_part),
                 method=self._method.decode("ascii"),
                 correlation_id=self._correlation_id.decode("ascii") or None,
@@ -94,9 +94,8 @@ class Intent:
             )
             request = Message(self._body, self._coding, self._headers, self._path)
             previous = None if self._previous is None else Message(self._previous)
-            self._mapping.begin(request, row, previous)
-            self.row = row
-            self._body = self._previous = None  # the row has what it needs of them
+            self._body = self._previous = None  # the row takes what it needs of them
+            self._mapping.begin(request, self.row, previous)
         return self.row
 
     def end(self, outcome: str, at: float, body: bytes | None, coding: bytes | None) -> None:
@@ -119,11 +118,18 @@ class Intent:
         """The whole row, once the exchange has ended.
 
         Raises:
-            Rejected: A value is missing or does not fit its column.
+            Rejected: A value is missing or does not fit its column; :attr:`row` has all the others.
         """
-        row = self.draft()
+        first: Rejected | None = None
+        try:
+            row = self.draft()
+        except Rejected as rejected:
+            first = rejected
+            row = self.draft()  # with what could be filled
         row.created_at = microseconds(self._ended_at)
         self._mapping.complete(row, Message(self._response, self._response_coding), self._outcome)
+        if first is not None:
+            raise first
         return row
 
 

@@ -206,5 +206,4 @@ def _fill(row: AuditRow, columns: tuple[_Column, ...], message: Message) -> None
             rejected.field = column.name
             first = first or rejected
     if first is not None:
-        first.row = row
         raise first

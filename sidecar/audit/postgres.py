@@ -60,7 +60,7 @@ FROM (SELECT to_regclass('request_changes')::oid AS oid) AS t
 _ROW_FAULTS: Final = ("22", "54", "23503", "23514", "23P01", "P0001")
 
 
-FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+FAILURES: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """What reaching the database can raise; time running out is an ``OSError`` too."""
 
 

@@ -281,13 +281,13 @@ def _make_rows(intents: list[Intent], rows: list[bytes], rejections: list[Reject
 
 
 def _rejection(intent: Intent, rejected: Rejected) -> Rejection:
-    assert rejected.row is not None
+    assert intent.row is not None
     return Rejection(
         reason=rejected.reason,
         field=rejected.field,
         message=str(rejected),
         route=intent.route,
-        row=rejected.row,
+        row=intent.row,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.audit.delivery import Delivery
-from sidecar.audit.postgres import FAILURES, AuditTableError, PostgresWriter
+from sidecar.audit.postgres import FAILURES, PostgresWriter
 from sidecar.audit.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ async def start_audit(
         log.warning(
             "audit_database_down", error=f"{type(error).__name__}: {error}", effect="rows wait in the spool"
         )
-    failures = (*FAILURES, AuditTableError, NoDatabaseError)
-    delivery = Delivery(spool, writer, failures=failures, log=log, rejected=rejected)
+    delivery = Delivery(spool, writer, log=log, rejected=rejected)
     recorder = Recorder(spool, delivery, log=log, rejected=rejected)
     recorder.start()
     return recorder

@@ -14,8 +14,6 @@ from sidecar.audit.pointer import Pointer, find, parse_pointer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sidecar.audit.record import AuditRow
-
 
 class Rejected(Exception):  # noqa: N818 - a fact about the exchange
     """A value is missing or does not fit its column.
@@ -24,14 +22,12 @@ class Rejected(Exception):  # noqa: N818 - a fact about the exchange
         reason: ``header_missing``, ``body_not_captured``, ``encoding_unknown``, ``not_json``,
             ``pointer_not_found``, ``not_a_uuid``, ``not_text``, ``too_long`` or ``not_storable``.
         field: The column, once it is known.
-        row: The row with what could be filled, once it is known.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.field = ""
-        self.row: AuditRow | None = None
 
 
 class Message:
@@ -111,7 +107,7 @@ class PathParameter:
 
     def read(self, message: Message) -> Any:
         """The segment, decoded."""
-        return _text(unquote_to_bytes(message.path[self.name]))
+        return _text(unquote_to_bytes(message.path.get(self.name, b"")))
 
 
 @dataclass(slots=True, frozen=True)

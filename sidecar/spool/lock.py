@@ -72,8 +72,12 @@ class Owner:
         return self._directory / f"owner-{token}.lock"
 
     def enter(self) -> Self:
-        """Say that this process runs. The token must be fresh."""
-        self._lock.acquire()
+        """Say that this process runs, and remove the marks of those that died. The token must be fresh."""
+        for mark in self._directory.glob("owner-*.lock"):
+            self.is_alive(mark.name.removeprefix("owner-").removesuffix(".lock"))
+        # Another process that sweeps may hold the new file for a moment, or have removed it just now.
+        while not (self._lock.acquire() and self._lock.path.exists()):
+            self._lock.release()
         return self
 
     def leave(self) -> None:

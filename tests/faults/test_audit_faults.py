@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -108,3 +109,26 @@ def test_every_row_once_and_in_order_whatever_dies(cluster, tmp_path, crash):
                 if name.startswith(f"{run}.{client}.") and outcomes[name] == "ok"
             ]
             assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_worker_takes_over_from_one_that_was_killed(cluster, tmp_path):
+    application = cluster.url(user="requests_service")
+    first = Writer("one", tmp_path, application)
+    first.read(50)  # it delivers by now, as the only one
+    second = Writer("two", tmp_path, application)
+    second.read(50)
+    first.kill()
+    killed = asyncio.run(verify(cluster.url())).rows
+    second.read(400)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:  # it looks once a second
+        second.read(20)
+        names = [row["correlation_id"] for row in asyncio.run(rows(cluster.url()))]
+        if len(names) > killed + 100 and {name for word, name in first.said if word == "secured"} <= set(
+            names
+        ):
+            break
+    second.kill()
+    assert {name for word, name in first.said if word == "secured"} <= set(names)
+    assert max(Counter(names).values()) == 1
+    assert asyncio.run(verify(cluster.url())).fault == ""

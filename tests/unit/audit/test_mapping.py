@@ -29,7 +29,6 @@ def row_of(config, *, request=None, response=RESPONSE, method="POST", outcome=OK
 def rejection_of(config, **options) -> Rejected:
     with pytest.raises(Rejected) as caught:
         row_of(config, **options)
-    assert caught.value.row is not None
     return caught.value
 
 
@@ -179,11 +178,9 @@ def test_a_body_that_cannot_be_decoded(body, coding, reason):
     assert rejection_of(audit_settings(), response=body, coding=coding).reason == reason
 
 
-def test_a_rejection_tells_all_that_was_known_but_no_value():
+def test_a_rejection_does_not_say_the_value():
     rejected = rejection_of(audit_settings(request_id="response:/secret"), response=b'{"secret": "s3cret"}')
-    assert rejected.row.changed_by_id == USER_ID
-    assert rejected.row.new_value == '{"secret":"s3cret"}'
-    assert "s3cret" not in str(rejected)
+    assert str(rejected) == f"expected a UUID such as {NIL_UUID}, got a text of 6 characters"
 
 
 def test_without_a_response_stand_ins_take_the_place_of_what_it_would_have_told():
@@ -255,7 +252,7 @@ def test_whatever_comes_makes_a_row_or_a_rejection(body, coding, header):
         mapping.begin(Message(headers={b"x-user-id": header}), row, Message(body, coding))
         mapping.complete(row, Message(body, coding), OK)
     except Rejected as rejected:
-        outcome = (rejected.row, rejected.field != "")
+        told = rejected.field != ""
     else:
-        outcome = (row, row.encode() != b"")
-    assert outcome == (row, True)
+        told = row.encode() != b""
+    assert told

@@ -66,9 +66,7 @@ class Trail:
         count = lambda reason: self.rejected.update([reason])  # noqa: E731 - one line is all it is
         self.pauses: list[float] = []
         self.paused = asyncio.Event()
-        self.delivery = Delivery(
-            self.spool, self.database, failures=(OSError,), log=self.log, rejected=count, sleep=self.pause
-        )
+        self.delivery = Delivery(self.spool, self.database, log=self.log, rejected=count, sleep=self.pause)
         self.recorder = Recorder(self.spool, self.delivery, log=self.log, rejected=count)
 
     async def pause(self, seconds: float) -> None:
@@ -181,6 +179,18 @@ async def test_what_cannot_become_a_row_is_kept_with_its_reason(tmp_path):
         assert kept["row"]["changed_by_id"] == USER_ID
         assert trail.rejected == {"not_json": 1}
         assert trail.log.events == ["audit_row_rejected"]
+
+
+async def test_a_rejection_has_all_that_request_and_response_told(tmp_path):
+    async with running(tmp_path) as trail:
+        plan = trail.plan(changed_by_type="header:X-Kind")
+        plan.finish(begin(plan), 201, RESPONSE)
+        await trail.recorder.close(5)
+        [payload] = await trail.payloads(REJECTED)
+        kept = Rejection.decode(payload)
+        assert (kept["reason"], kept["field"]) == ("header_missing", "changed_by_type")
+        assert kept["row"]["outcome"] == "ok"
+        assert (kept["row"]["request_id"], kept["row"]["changed_by_id"]) == (REQUEST_ID, USER_ID)
 
 
 async def test_a_full_spool_loses_best_effort_rows_and_counts_them(tmp_path, monkeypatch):
@@ -479,17 +489,16 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypa
 async def test_a_task_that_dies_is_told(tmp_path, monkeypatch):
     async with running(tmp_path) as trail:
 
-        async def broken(_rows):
+        async def broken():
             raise ZeroDivisionError
 
-        monkeypatch.setattr(trail.database, "write", broken)
+        monkeypatch.setattr(trail.recorder, "_store_batch", broken)
         plan = trail.plan()
         plan.finish(begin(plan), 201, RESPONSE)
         await asyncio.wait(trail.recorder._tasks, return_when=asyncio.FIRST_COMPLETED, timeout=10)
         await asyncio.sleep(0)
         [(event, fields)] = trail.log.said
-        assert (event, fields["task"]) == ("audit_stopped", "audit-deliver")
-        monkeypatch.undo()
+        assert (event, fields["task"]) == ("audit_stopped", "audit-collect")
 
 
 def test_plans_and_intents_say_what_they_are(tmp_path):

@@ -30,6 +30,32 @@ def test_an_owner_lives_until_it_leaves(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_process_that_starts_removes_the_marks_of_the_dead(tmp_path):
+    dead, alive = Owner(tmp_path, "dead").enter(), Owner(tmp_path, "alive").enter()
+    dead._lock.release()  # what the kernel does after kill -9
+    mine = Owner(tmp_path, "mine").enter()
+    assert {path.name for path in tmp_path.iterdir()} == {"owner-alive.lock", "owner-mine.lock"}
+    alive.leave()
+    mine.leave()
+
+
+def test_a_mark_that_another_process_swept_away_is_made_again(tmp_path, monkeypatch):
+    mine, take = Owner(tmp_path, "mine"), ProcessLock.acquire
+    swept = []
+
+    def acquire_and_lose(lock):
+        taken = take(lock)
+        if not swept:
+            swept.append(lock.path)
+            lock.path.unlink()
+        return taken
+
+    monkeypatch.setattr(ProcessLock, "acquire", acquire_and_lose)
+    mine.enter()
+    assert mine.is_alive("mine")
+    mine.leave()
+
+
 def test_a_dead_owner_leaves_a_mark_that_the_first_look_removes(tmp_path):
     mine = Owner(tmp_path, "mine").enter()
     dead = Owner(tmp_path, "dead").enter()

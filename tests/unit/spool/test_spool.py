@@ -12,7 +12,7 @@ import pytest
 from sidecar.clock import ManualClock
 from sidecar.spool import Item, QueueStats, SpoolFull, SpoolUnavailable
 from sidecar.spool.file import SpoolFile
-from sidecar.spool.spool import Spool
+from sidecar.spool.spool import Spool, _Call
 
 
 @asynccontextmanager
@@ -270,3 +270,43 @@ async def test_what_a_living_process_owns_is_no_orphan(tmp_path):
             await second.append("intents", b"nobody's")
             assert await first.orphans("intents", 10) == []
         assert payloads(await first.orphans("intents", 10)) == [b"theirs"]
+
+
+async def test_a_group_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("sidecar.spool.spool._MAX_GROUP", 2)
+    async with opened(tmp_path) as spool:
+        await asyncio.gather(*(spool.append("rows", b"%d" % number) for number in range(7)))
+        assert payloads(await spool.peek("rows", 10)) == [b"%d" % number for number in range(7)]
+
+
+async def test_a_folder_that_was_taken_away_is_told(tmp_path):
+    async with opened(tmp_path / "spool") as spool:
+        (tmp_path / "spool").rename(tmp_path / "elsewhere")
+        with pytest.raises(SpoolUnavailable, match="No such file"):
+            spool.lead("rows")
+
+
+async def test_a_file_that_cannot_be_closed_is_logged(tmp_path, monkeypatch, caplog):
+    def fail(_self):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    spool = Spool(tmp_path)
+    await spool.open()
+    monkeypatch.setattr(SpoolFile, "close", fail)
+    await spool.close()
+    assert "closing the spool file failed" in caplog.text
+
+
+def test_a_loop_that_ends_first_does_not_hang_the_thread(tmp_path, caplog):
+    spool = Spool(tmp_path)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(spool.open())
+    thread = spool._thread
+    future = loop.create_future()
+    loop.close()
+    spool._calls.put(_Call(lambda file: file.peek("rows", 1, 0), future, writes=False))
+    spool._calls.put(None)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "the event loop has closed before 1 spool calls were answered" in caplog.text
+    spool._owner.leave()
