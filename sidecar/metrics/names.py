@@ -120,6 +120,9 @@ class Metrics:
         self.audit_spool_depth = registry.gauge(
             "audit_spool_depth", "Audit rows that wait in the local spool.", rule="max"
         )
+        self.audit_rejected = registry.counter(
+            "audit_rejected_total", "Audited changes without a row, by the reason.", "reason"
+        )
 
     def _define_process(self, registry: Registry, version: str) -> None:
         self.spans_dropped = registry.counter(

@@ -29,6 +29,7 @@ PROMISED = {
     "event_deliveries_total": ("counter", ("outcome",)),
     "audit_lag_seconds": ("gauge", ()),
     "audit_spool_depth": ("gauge", ()),
+    "audit_rejected_total": ("counter", ("reason",)),
     "otel_spans_dropped_total": ("counter", ()),
     "otel_spans_exported_total": ("counter", ()),
     "log_lines_dropped_total": ("counter", ()),
