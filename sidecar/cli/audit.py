@@ -16,7 +16,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sidecar.audit.reading import Mark
+    from sidecar.audit.chain import Mark
+    from sidecar.audit.export import Filter
     from sidecar.settings.model import Settings
 
 audit_app = typer.Typer(help="Verify and read the audit trail.", no_args_is_help=True)
@@ -121,10 +122,9 @@ def rejected(
         _stop(str(error))
 
 
-async def _print_rows(url: str, chosen: object) -> None:
-    from sidecar.audit.export import Filter, export  # noqa: PLC0415 - asyncpg, for this command alone
+async def _print_rows(url: str, chosen: Filter) -> None:
+    from sidecar.audit.export import export  # noqa: PLC0415 - asyncpg, for this command alone
 
-    assert isinstance(chosen, Filter)
     async for line in export(url, chosen):
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
@@ -169,7 +169,7 @@ def _settings(config: str | None) -> Settings:
 
 
 def _anchor(text: str) -> Mark:
-    from sidecar.audit.reading import Mark  # noqa: PLC0415 - asyncpg, for these commands alone
+    from sidecar.audit.chain import Mark  # noqa: PLC0415 - for this command alone
 
     found = _ANCHOR.fullmatch(text)
     if found is None:
