@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sidecar.net.deadlines import Deadlines, Watched
     from sidecar.net.server import ServerConnection
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.pipeline import Plan, UpstreamHost
+    from sidecar.pipeline import Plan, Upstream, UpstreamHost
     from sidecar.tracing.context import TraceContext
     from sidecar.tracing.record import AttemptRecord
     from sidecar.wire.head import RequestHead, ResponseHead
@@ -60,6 +60,12 @@ class Exchange:
         forwards_expect: Whether the upstream has been asked for a 100.
         detached: The client is gone, and the exchange goes on without it.
         total_deadline: When ``timeouts.total`` runs out, in the loop's time.
+        held: The upstream whose bulkhead's permit is held.
+        permit: The permit of the host's breaker; 0 when it has been told the outcome.
+        attempt_started: When the last attempt began, in monotonic seconds.
+        head_at: When its response's head had come.
+        retrying: Whether a place in the retry budget is held.
+        streaming: Whether the permit is counted among the long-lived streams.
     """
 
     __slots__ = (
@@ -73,6 +79,12 @@ class Exchange:
         "_timeout_reason",
         "_waiter",
         "added",
+        "streaming",
+        "retrying",
+        "permit",
+        "held",
+        "head_at",
+        "attempt_started",
         "attempt_records",
         "attempts",
         "body_limit",
@@ -167,6 +179,12 @@ class Exchange:
         self.looked_at = NEVER
         self.total_deadline = NEVER
         self.try_deadline = NEVER
+        self.held: Upstream | None = None
+        self.permit = 0
+        self.attempt_started = 0.0
+        self.head_at = 0.0
+        self.retrying = False
+        self.streaming = False
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status}>"
@@ -200,10 +218,19 @@ class Exchange:
         if self._failure is None:
             self._failure = error
 
-    def forget_failure(self) -> None:
-        """A new attempt begins; an error of the last upstream connection is not its concern."""
-        if not isinstance(self._failure, ClientGone):
-            self._failure = None
+    def check(self) -> None:
+        """Raise what has gone wrong while nobody waited."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for ``seconds``; a client that goes away or a deadline ends the wait with its error."""
+        handle = self._loop.call_later(seconds, self.wake, None)
+        self.arm(None, "total")
+        try:
+            await self.wait()
+        finally:
+            handle.cancel()
 
     # --- time -------------------------------------------------------------------------------------------
 
@@ -225,6 +252,10 @@ class Exchange:
         self._idle = idle
         self.try_deadline = NEVER
         self.arm(idle, "idle")
+
+    def arm_try(self, seconds: float) -> None:
+        """Let the attempt that begins now have at most ``seconds`` until its response's head."""
+        self.try_deadline = self._loop.time() + seconds
 
     def touch(self) -> None:
         """Octets of the response have arrived."""
@@ -415,6 +446,12 @@ class Exchange:
     def sink(self) -> Callable[[bytes], None]:
         """Where the response's body goes."""
         return self.deliver
+
+    def deliver_raw(self, data: bytes) -> None:
+        """Pass octets of a tunnel to the client."""
+        self.bytes_out += len(data)
+        self.connection.write(data)
+        self.touch()
 
     def tunnel_ended(self) -> None:
         """The upstream has closed its half of the tunnel: so do we towards the client."""

@@ -1,0 +1,357 @@
+"""Sending a request upstream: a permit, a host, a connection, and another try where that is safe."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from sidecar.breaker.core import REFUSED
+from sidecar.breaker.outcome import Outcome
+from sidecar.bulkhead import waiting
+from sidecar.errors import (
+    BulkheadFull,
+    CircuitOpen,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from sidecar.metrics.outcomes import RETRY_OUTCOMES
+from sidecar.net.deadlines import NEVER
+from sidecar.retry.after import parse_retry_after
+from sidecar.retry.policy import RETRYABLE_STATUSES, FailedAttempt, Failure, Skip
+from sidecar.tracing.record import AttemptRecord
+from sidecar.wire.writer import request_head
+
+if TYPE_CHECKING:
+    from sidecar.exchange import Exchange
+    from sidecar.metrics.names import Metrics
+    from sidecar.net.upstream import UpstreamConnection
+    from sidecar.pipeline import Upstream, UpstreamHost
+    from sidecar.wire.head import ResponseHead
+
+_PHASES: Final = ("closed", "half_open", "open")
+
+
+class Attempts:
+    """The attempts of all exchanges: each takes from its upstream what :meth:`end` gives back."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._retries = metrics.retries.children("outcome", RETRY_OUTCOMES)
+        self._skipped = metrics.retry_skipped.children("reason", [skip.value for skip in Skip])
+
+    async def send(self, exchange: Exchange, fields: bytes) -> ResponseHead:
+        """Send the request, again where that is safe; the response's body is still to come.
+
+        Args:
+            exchange: Its ``group`` is set here: the upstream, or the fallback while every breaker is open.
+            fields: Field lines of our own that are the same for every attempt.
+
+        Raises:
+            BulkheadFull, CircuitOpen, UpstreamError: In vain.
+            ClientGone, BadRequest, BodyTooLarge, RequestTimeout: The request broke off.
+        """
+        upstream = exchange.plan.upstream
+        await self._enter(exchange, upstream)
+        tried: UpstreamHost | None = None
+        while True:
+            exchange.check()
+            response: ResponseHead | None = None
+            error: UpstreamError | None = None
+            try:
+                response = await self._attempt(exchange, upstream, tried, fields)
+            except CircuitOpen:
+                fallback = exchange.plan.fallback
+                self._skipped[Skip.BREAKER_OPEN.value].value += 1
+                exchange.retry_skipped = Skip.BREAKER_OPEN.value
+                self.leave(exchange)
+                if fallback is None or upstream is fallback:
+                    raise
+                upstream = fallback
+                await self._enter(exchange, upstream)
+                continue
+            except UpstreamError as failed:
+                error = failed
+            except BaseException:
+                self.leave(exchange)
+                raise
+            if response is not None and upstream.outcomes[response.status] is Outcome.GOOD and (
+                response.status not in RETRYABLE_STATUSES
+            ):
+                return response
+            pause = self._judge(exchange, upstream, response, error)
+            if pause is None:
+                if error is not None:
+                    self.leave(exchange)
+                    raise error
+                assert response is not None
+                return response
+            tried = exchange.upstream_host
+            exchange.detach_upstream()
+            await self._pause(exchange, pause)
+
+    async def _enter(self, exchange: Exchange, upstream: Upstream) -> None:
+        """Take a permit of the bulkhead; it is held until the response's body has ended."""
+        permits = upstream.permits
+        if not permits.try_acquire():
+            try:
+                await waiting.acquire(permits, upstream.queue_timeout)
+            except BulkheadFull as full:
+                upstream.rejected[full.reason].value += 1
+                raise
+        exchange.held = upstream
+
+    async def _attempt(
+        self, exchange: Exchange, upstream: Upstream, tried: UpstreamHost | None, fields: bytes
+    ) -> ResponseHead:
+        now = time.monotonic()
+        picked = upstream.balancer.pick(now, tried)
+        if picked is None:
+            exchange.breaker = "open"
+            raise CircuitOpen(
+                "the upstream's circuit breaker is open",
+                reason="breaker",
+                retry_after=upstream.balancer.retry_after(now),
+            )
+        host, permit = picked
+        exchange.upstream_host = host
+        exchange.breaker = _PHASES[host.breaker.phase(now)]
+        exchange.attempts += 1
+        exchange.permit = permit
+        exchange.attempt_started = now
+        per_try = upstream.timeouts.per_try
+        if per_try is not None:
+            exchange.arm_try(per_try)
+        head = self._head(exchange, upstream, host, fields)
+        try:
+            connection = host.pool.take()
+            if connection is None:
+                connection = await self._open(exchange, host)
+            exchange.attach(connection, head, upstream.replay_body if exchange.key is None else 1 << 20)
+            response: ResponseHead = await exchange.wait()
+        except UpstreamError as error:
+            self._failed(exchange, upstream, error)
+            raise
+        except BaseException:
+            self._cancelled(exchange, upstream)
+            raise
+        exchange.head_at = time.monotonic()
+        if exchange.attempts > 1:
+            good = upstream.outcomes[response.status] is Outcome.GOOD
+            self._retries["success" if good else "failure"].value += 1
+        self._record(exchange, response.status, "")
+        return response
+
+    @staticmethod
+    async def _open(exchange: Exchange, host: UpstreamHost) -> UpstreamConnection:
+        connection = await host.pool.open()
+        try:
+            exchange.check()
+        except BaseException:
+            host.pool.put(connection)
+            raise
+        return connection
+
+    def _head(self, exchange: Exchange, upstream: Upstream, host: UpstreamHost, fields: bytes) -> bytes:
+        head, trace = exchange.head, exchange.trace
+        records = exchange.attempt_records
+        if records is not None:
+            span_id, parent = trace.child()
+            url = host.url
+            records.append(
+                AttemptRecord(
+                    span_id,
+                    time.time_ns(),
+                    0,
+                    upstream.name,
+                    "https" if url.is_tls else "http",
+                    url.unix or url.host,
+                    url.port,
+                    breaker=exchange.breaker,
+                )
+            )
+        else:
+            parent = trace.traceparent
+        if parent:
+            fields += b"traceparent: %b\r\n" % parent
+        for state in trace.tracestate:
+            fields += b"tracestate: %b\r\n" % state
+        remaining = exchange.remaining()
+        if remaining != NEVER:
+            fields += b"X-Request-Timeout-Ms: %d\r\n" % max(1, int(remaining * 1000))
+        authority = host.authority if upstream.rewrites_host or not head.host else head.host
+        return request_head(head, authority, fields, forward_expect=exchange.forwards_expect)
+
+    # --- what comes of an attempt -----------------------------------------------------------------------
+
+    def _failed(self, exchange: Exchange, upstream: Upstream, error: UpstreamError) -> None:
+        """No response came."""
+        now = time.monotonic()
+        host, permit = exchange.upstream_host, exchange.permit
+        assert host is not None
+        if permit != REFUSED:
+            host.breaker.failed(permit, now, now - exchange.attempt_started, hard=True)
+            exchange.permit = REFUSED
+        outcome = _outcome_of(error)
+        upstream.attempts[outcome].value += 1
+        self._record(exchange, 0, error.reason or outcome)
+        if exchange.attempts > 1:
+            self._retries["failure"].value += 1
+
+    @staticmethod
+    def _cancelled(exchange: Exchange, upstream: Upstream) -> None:
+        """The attempt was given up for the client's sake; it says nothing of the upstream."""
+        host = exchange.upstream_host
+        if host is not None and exchange.permit != REFUSED:
+            host.breaker.cancelled(exchange.permit)
+            exchange.permit = REFUSED
+        upstream.attempts["cancelled"].value += 1
+
+    @staticmethod
+    def _record(exchange: Exchange, status: int, error: str) -> None:
+        records = exchange.attempt_records
+        if records:
+            last = records[-1]
+            last.end_ns = time.time_ns()
+            last.status = status
+            last.error = error
+
+    def _judge(
+        self,
+        exchange: Exchange,
+        upstream: Upstream,
+        response: ResponseHead | None,
+        error: UpstreamError | None,
+    ) -> float | None:
+        """Whether to send again: the pause before that, or ``None``."""
+        if exchange.retrying:
+            upstream.budget.retry_ended()
+            exchange.retrying = False
+        retry_after: float | None = None
+        if error is not None:
+            failure = Failure.NO_RESPONSE if error.sent else Failure.NOT_SENT
+            if exchange.head.upgrade is not None and error.sent:
+                failure = Failure.UPGRADE
+        else:
+            assert response is not None
+            if response.status not in RETRYABLE_STATUSES:
+                failure = Failure.SERVER_ERROR
+            else:
+                failure = Failure.RETRYABLE_STATUS
+            values = response.special.get(b"retry-after")
+            if values:
+                retry_after = parse_retry_after(values[0], time.time())
+        number = exchange.attempts
+        verdict = upstream.retry.decide(
+            FailedAttempt(
+                failure=failure,
+                number=number,
+                method=exchange.head.method,
+                keyed=b"idempotency-key" in exchange.head.special,
+                upstream_dedupes=exchange.plan.upstream_dedupes,
+                replayable=exchange.replayable,
+                remaining=exchange.remaining(),
+                retry_after=retry_after,
+            ),
+            upstream.budget,
+        )
+        if verdict.skip is not None:
+            exchange.retry_skipped = verdict.skip.value
+            self._skipped[verdict.skip.value].value += 1
+            return None
+        exchange.retrying = True
+        if response is not None:
+            self._settle(exchange, upstream, response.status)
+        return verdict.delay
+
+    @staticmethod
+    def _settle(exchange: Exchange, upstream: Upstream, status: int) -> None:
+        """Tell the breaker and the metric what an answer with ``status`` says of the host."""
+        host, permit = exchange.upstream_host, exchange.permit
+        assert host is not None
+        outcome = upstream.outcomes[status]
+        if permit != REFUSED:
+            exchange.permit = REFUSED
+            now = exchange.head_at
+            duration = now - exchange.attempt_started
+            if outcome is Outcome.GOOD:
+                host.breaker.succeeded(permit, now, duration)
+            else:
+                host.breaker.failed(permit, now, duration, hard=outcome is Outcome.HARD_FAILURE)
+            upstream.attempts["success" if outcome is Outcome.GOOD else "failure_status"].value += 1
+
+    @staticmethod
+    async def _pause(exchange: Exchange, seconds: float) -> None:
+        """Wait before the next attempt; a client that goes away meanwhile ends it."""
+        exchange.try_deadline = NEVER
+        await exchange.pause(seconds)
+
+    def is_stream(self, exchange: Exchange) -> None:
+        """The response may go on for hours: its permits are counted apart from now on."""
+        upstream, response = exchange.held, exchange.upstream
+        if upstream is not None and not exchange.streaming:
+            exchange.streaming = True
+            upstream.permits.begin_stream()
+            if response is not None and response.response is not None:
+                self._settle(exchange, upstream, response.response.status)
+
+    def end(self, exchange: Exchange, error: UpstreamError | None, *, client: bool = False) -> None:
+        """The response's body has ended, or broken off with ``error``, or the ``client`` went away."""
+        upstream, connection = exchange.held, exchange.upstream
+        if upstream is None:
+            return
+        if connection is None or error is not None or client:
+            exchange.detach_upstream()
+        response = connection.response if connection is not None else None
+        if error is not None:
+            self._failed(exchange, upstream, error)
+        elif client or response is None:
+            self._cancelled(exchange, upstream)
+        else:
+            self._settle(exchange, upstream, response.status)
+            if upstream.adaptive is not None and not exchange.streaming:
+                self._adapt(exchange, upstream)
+        if connection is not None and exchange.upstream is connection:
+            exchange.upstream = None
+            connection.finish()
+        self.leave(exchange)
+
+    @staticmethod
+    def _adapt(exchange: Exchange, upstream: Upstream) -> None:
+        permits, gradient = upstream.permits, upstream.adaptive
+        assert gradient is not None
+        latency = exchange.head_at - exchange.attempt_started
+        limit = gradient.observe(exchange.head_at, latency, permits.in_use, permits.limit)
+        if limit != permits.limit:
+            permits.resize(limit)
+
+    @staticmethod
+    def leave(exchange: Exchange) -> None:
+        """Give back the bulkhead's permit and the retry budget's place; harmless when nothing is held."""
+        upstream = exchange.held
+        if upstream is None:
+            return
+        exchange.held = None
+        if exchange.retrying:
+            exchange.retrying = False
+            upstream.budget.retry_ended()
+        if exchange.streaming:
+            exchange.streaming = False
+            upstream.permits.end_stream()
+        else:
+            upstream.permits.release()
+
+
+def ending_of(error: BaseException) -> UpstreamError | None:
+    """``error`` if it is the upstream's fault."""
+    return error if isinstance(error, UpstreamError) else None
+
+
+def _outcome_of(error: UpstreamError) -> str:
+    if isinstance(error, UpstreamTimeout):
+        return "timeout"
+    if isinstance(error, UpstreamProtocolError):
+        return "protocol_error"
+    assert isinstance(error, UpstreamUnreachable)
+    return "reset" if error.sent else "connect_failure"
+

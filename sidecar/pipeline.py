@@ -1,0 +1,303 @@
+"""A configuration made ready for requests: everything that can be looked up, joined or made is, once, at load."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.balancing import RoundRobin
+from sidecar.breaker.core import Breaker
+from sidecar.breaker.outcome import outcomes_by_status
+from sidecar.breaker.settings import BreakerSettings
+from sidecar.bulkhead.adaptive import GradientLimit
+from sidecar.bulkhead.core import Permits
+from sidecar.bulkhead.waiting import Waiter, wake
+from sidecar.health import Health
+from sidecar.idempotency.fingerprint import Kind
+from sidecar.idempotency.policy import RoutePolicy
+from sidecar.metrics.outcomes import ATTEMPT_OUTCOMES, IDEMPOTENCY_RESULTS, REJECTED_BECAUSE
+from sidecar.metrics.route import UNMATCHED, RouteMetrics
+from sidecar.net.pool import Pool
+from sidecar.retry.backoff import Backoff
+from sidecar.retry.budget import RetryBudget
+from sidecar.retry.policy import RetryPolicy
+from sidecar.routing import Router
+from sidecar.wire.head import REMOVED, RESPONSE_FIELDS, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sidecar.breaker.states import Transition
+    from sidecar.metrics.cells import Counter
+    from sidecar.metrics.names import Metrics
+    from sidecar.net.deadlines import Deadlines
+    from sidecar.settings import model
+    from sidecar.settings.addresses import UpstreamUrl
+
+
+class UpstreamHost:
+    """One host of an upstream.
+
+    Attributes:
+        label: ``HOST:PORT``, for logs, metrics and operators.
+        url: Where it is.
+        authority: What it is called in ``Host`` under ``host: rewrite``, and by HTTP/1.0 clients' requests.
+    """
+
+    __slots__ = ("authority", "breaker", "health", "label", "pool", "url")
+
+    def __init__(self, url: UpstreamUrl, pool: Pool, breaker: Breaker) -> None:
+        self.url = url
+        self.label = pool.label
+        self.authority = b"localhost" if url.unix else pool.label.encode()
+        self.pool = pool
+        self.breaker = breaker
+        self.health = Health()
+
+    def __repr__(self) -> str:
+        return f"<UpstreamHost {self.label}>"
+
+
+class Upstream:
+    """A service that requests go to, with all that guards it.
+
+    Attributes:
+        outcomes: What a response's status says of the host, by status.
+        attempts: Cells of ``upstream_attempts_total`` by outcome.
+        rejected: Cells of ``bulkhead_rejected_total`` by reason.
+    """
+
+    def __init__(
+        self, name: str, settings: model.Upstream, build: Build, previous: Upstream | None = None
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.timeouts = settings.timeouts
+        self.rewrites_host = settings.host == "rewrite"
+        self.replay_body = settings.retry.replay_body
+        self.queue_timeout = settings.bulkhead.queue_timeout
+        self.retry = RetryPolicy(
+            max_attempts=settings.retry.max_attempts,
+            backoff=Backoff(
+                initial_delay=settings.retry.initial_delay,
+                multiplier=settings.retry.multiplier,
+                max_delay=settings.retry.max_delay,
+                jitter=settings.retry.jitter,
+            ),
+        )
+        self.outcomes = outcomes_by_status(settings.breaker.failure_statuses)
+        self.hosts = tuple(self._host(url, build, previous) for url in settings.hosts)
+        self.balancer = RoundRobin(self.hosts)
+        bulkhead = settings.bulkhead
+        self.adaptive = GradientLimit(bulkhead.max_concurrent) if bulkhead.adaptive else None
+        if previous is None:
+            self.budget = RetryBudget(settings.retry.budget)
+            self.permits: Permits[Waiter] = Permits(bulkhead.max_concurrent, bulkhead.max_queue, grant=wake)
+        else:
+            # What is in flight goes on counting under the new bounds.
+            self.budget = previous.budget if previous.settings.retry.budget == settings.retry.budget else (
+                RetryBudget(settings.retry.budget)
+            )
+            self.permits = previous.permits
+            self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
+        metrics = build.metrics
+        self.attempts: Mapping[str, Counter] = metrics.upstream_attempts.children(
+            "outcome", ATTEMPT_OUTCOMES, upstream=name
+        )
+        self.rejected: Mapping[str, Counter] = metrics.bulkhead_rejected.children(
+            "reason", REJECTED_BECAUSE, upstream=name
+        )
+
+    def _host(self, url: UpstreamUrl, build: Build, previous: Upstream | None) -> UpstreamHost:
+        settings = self.settings
+        pool = Pool(
+            url,
+            tls=_client_context(settings.tls) if url.is_tls else None,
+            rules=build.response_rules,
+            limits=build.limits,
+            deadlines=build.deadlines,
+            max_connections=settings.pool.max_connections,
+            idle=settings.pool.idle,
+            connect=settings.timeouts.connect,
+        )
+        breaker = settings.breaker
+        wanted = BreakerSettings(
+            failure_threshold=breaker.failure_threshold,
+            success_threshold=breaker.success_threshold,
+            reset_timeout=breaker.reset_timeout,
+            failure_rate=breaker.failure_rate,
+            window=breaker.window,
+            minimum_calls=breaker.minimum_calls,
+            slow_call=breaker.slow_call,
+            slow_rate=breaker.slow_rate,
+        )
+        if previous is not None and previous.settings.breaker == breaker:
+            for host in previous.hosts:
+                if host.url == url:
+                    kept = UpstreamHost(url, pool, host.breaker)
+                    kept.health = host.health
+                    return kept
+        name = f"{self.name}/{pool.label}"
+        return UpstreamHost(url, pool, Breaker(name, wanted, on_transition=build.on_transition))
+
+    def close(self) -> None:
+        """Close idle connections; those in use end with their exchanges."""
+        for host in self.hosts:
+            host.pool.close()
+
+
+class Plan:
+    """A route, ready for requests.
+
+    Attributes:
+        name: The route's name.
+        template: Its path template or prefix, for traces.
+        upstream: Where requests go.
+        fallback: Where they go while every breaker of ``upstream`` is open.
+        policy: How keys are treated.
+        results: Cells of ``idempotency_requests_total`` by result.
+        first_byte: Seconds from the request's end to the response's head; ``None`` for no limit.
+    """
+
+    def __init__(
+        self, route: model.Route, upstream: Upstream, fallback: Upstream | None, build: Build, policy: RoutePolicy
+    ) -> None:
+        self.name = route.name
+        self.template = route.match.path or route.match.prefix or "/"
+        self.upstream = upstream
+        self.fallback = fallback
+        self.upstream_dedupes = route.upstream_dedupes
+        self.policy = policy
+        self.metrics = RouteMetrics(build.metrics, route.name)
+        self.results: Mapping[str, Counter] = build.metrics.idempotency_requests.children(
+            "result", IDEMPOTENCY_RESULTS, route=route.name
+        )
+        self.first_byte = upstream.timeouts.first_byte
+        self.route = route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What plans are built with."""
+
+    metrics: Metrics
+    deadlines: Deadlines
+    limits: Limits
+    response_rules: Mapping[bytes, bool]
+    on_transition: Callable[[Transition], None]
+
+
+class Pipeline:
+    """One configuration in force: its upstreams and its routes.
+
+    Args:
+        settings: Validated.
+        metrics: Where figures go.
+        deadlines: What watches over time.
+        on_transition: Told of every change of a circuit breaker.
+        previous: The configuration before; what guards an upstream that stays keeps its state.
+    """
+
+    def __init__(
+        self,
+        settings: model.Settings,
+        *,
+        metrics: Metrics,
+        deadlines: Deadlines,
+        on_transition: Callable[[Transition], None],
+        previous: Pipeline | None = None,
+    ) -> None:
+        self.settings = settings
+        limits = settings.limits
+        correlation_field = settings.correlation.header.lower().encode()
+        build = Build(
+            metrics=metrics,
+            deadlines=deadlines,
+            limits=Limits(limits.header_bytes, limits.headers, limits.request_line),
+            response_rules={
+                **RESPONSE_FIELDS,
+                **dict.fromkeys(correlation_fields(settings), REMOVED),
+                correlation_field: REMOVED,
+            },
+            on_transition=on_transition,
+        )
+        before = previous.upstreams if previous is not None else {}
+        self.upstreams = {
+            name: Upstream(name, upstream, build, before.get(name))
+            for name, upstream in settings.upstreams.items()
+        }
+        self.plans = tuple(self._plan(route, build) for route in settings.routes)
+        matches = zip((route.match for route in settings.routes), self.plans, strict=True)
+        self.router: Router[Plan] = Router(matches, [listener.name for listener in settings.listeners])
+        self.unmatched = RouteMetrics(metrics, UNMATCHED)
+
+    def _plan(self, route: model.Route, build: Build) -> Plan:
+        fallback = self.upstreams[route.fallback] if route.fallback is not None else None
+        return Plan(route, self.upstreams[route.upstream], fallback, build, _policy(self.settings, route))
+
+    def close(self) -> None:
+        """Another configuration is in force: keep no connection that nobody uses."""
+        for upstream in self.upstreams.values():
+            upstream.close()
+
+
+def correlation_fields(settings: model.Settings) -> list[bytes]:
+    """The lower-case names of the fields that carry correlation ids on any listener."""
+    sections = [settings.correlation, *(listener.correlation for listener in settings.listeners)]
+    return [section.header.lower().encode() for section in sections if section is not None]
+
+
+def _policy(settings: model.Settings, route: model.Route) -> RoutePolicy:
+    wanted = route.idempotency
+    field = settings.correlation.header.lower().encode()
+    if wanted is None:
+        return RoutePolicy(settings.service, route.name, enabled=False, correlation_header=field)
+    return RoutePolicy(
+        settings.service,
+        route.name,
+        methods=frozenset(method.encode() for method in wanted.methods),
+        required=wanted.required,
+        ttl=wanted.ttl,
+        kind=Kind[wanted.fingerprint.upper()],
+        scope=tuple(name.lower().encode() for name in wanted.scope),
+        lease=wanted.lease,
+        wait=wanted.on_duplicate == "wait",
+        wait_timeout=wanted.wait_timeout,
+        store_open=wanted.on_store_down == "open",
+        store_timeout=wanted.store_timeout,
+        reexecute=wanted.on_unknown == "reexecute",
+        release_on=frozenset(wanted.release_on),
+        replay_set_cookie=wanted.replay_set_cookie,
+        correlation_header=field,
+    )
+
+
+def _client_context(tls: model.UpstreamTls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert is not None:
+        context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+def server_context(tls: model.ListenerTls) -> ssl.SSLContext:
+    """The TLS context of a listener.
+
+    Raises:
+        OSError: A file cannot be read, or is no certificate or key (:class:`ssl.SSLError`).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(tls.cert, tls.key)
+    if tls.client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(tls.client_ca)
+    return context
+
+

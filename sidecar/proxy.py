@@ -1,0 +1,443 @@
+"""What happens to a request, from its head to its end.
+
+::
+
+    admit     correlation, trace, route, in-flight count; nothing is awaited
+    claim     only with a key: `keyed.py` decides between executing, replaying and refusing
+    attempt   bulkhead, breaker, connection, the request; again where that is safe (`attempts.py`)
+    relay     the response's head and body, as fast as the client takes them
+    finish    exactly once: permits, metrics, span, access line
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from sidecar.attempts import Attempts, ending_of
+from sidecar.correlation import choose
+from sidecar.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientGone,
+    LoopDetected,
+    NoRoute,
+    SidecarError,
+    UpstreamProtocolError,
+)
+from sidecar.exchange import Exchange
+from sidecar.ids import random_hex
+from sidecar.keyed import Keyed
+from sidecar.net.deadlines import NEVER
+from sidecar.reply import error_reply
+from sidecar.tracing.context import admit
+from sidecar.tracing.record import ExchangeRecord
+from sidecar.wire.body import chunk, last_chunk
+from sidecar.wire.writer import response_framing, response_head
+
+if TYPE_CHECKING:
+    from sidecar.idempotency.engine import Engine
+    from sidecar.log import Log
+    from sidecar.metrics.names import Metrics
+    from sidecar.net.deadlines import Deadlines
+    from sidecar.net.server import ServerConnection
+    from sidecar.net.upstream import UpstreamConnection
+    from sidecar.pipeline import Pipeline
+    from sidecar.tracing.sampling import Sampler
+    from sidecar.tracing.tracer import Tracer
+    from sidecar.wire.head import RequestHead, ResponseHead
+
+_EVENT_STREAM: Final = b"text/event-stream"
+_SWITCHING: Final = 101
+_CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
+
+
+class Proxy:
+    """Answers requests by one configuration.
+
+    Attributes:
+        pipeline: The configuration in force; replaced as a whole on reload.
+        active: Requests being answered.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        engine: Engine,
+        metrics: Metrics,
+        log: Log,
+        deadlines: Deadlines,
+        sampler: Sampler,
+        tracer: Tracer | None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.active = 0
+        self._log = log
+        self._deadlines = deadlines
+        self._sampler = sampler
+        self._tracer = tracer
+        self._loop = asyncio.get_running_loop()
+        self._attempts = Attempts(metrics)
+        self.keyed = Keyed(self, engine, self._attempts)
+        # Named anew at every start: two sidecars in a row are no loop, the same one twice is.
+        self._name = b"sidecar-" + random_hex(6).encode()
+        self._via = b"1.1 " + self._name
+
+    async def handle(self, connection: ServerConnection, head: RequestHead) -> None:
+        """Answer one request."""
+        exchange = Exchange(connection, head, self._loop, self._deadlines)
+        self.active += 1
+        try:
+            self._admit(exchange)
+            if exchange.key is not None:
+                await self.keyed.run(exchange)
+                return
+            await self.forward(exchange)
+        except SidecarError as error:
+            self.answer_error(exchange, error)
+        except ClientGone:
+            self.client_gone(exchange)
+        except asyncio.CancelledError:
+            exchange.detach_upstream()
+            connection.abort()
+            self.finish(exchange)
+            raise
+        finally:
+            self.active -= 1
+            connection.end_exchange()
+        self.finish(exchange)
+
+    # --- admit ------------------------------------------------------------------------------------------
+
+    def _admit(self, exchange: Exchange) -> None:
+        head, connection = exchange.head, exchange.connection
+        special, listener = head.special, connection.listener
+        exchange.started_ns = time.time_ns()
+        field = listener.correlation_field
+        exchange.correlation_id = choose(special.get(field, ()), trust=listener.trust_ids)
+        exchange.request_id = choose(special.get(b"x-request-id", ()), trust=listener.trust_ids)
+        exchange.added = b"%b: %b\r\nX-Request-ID: %b\r\n" % (
+            self.pipeline.settings.correlation.header.encode(),
+            exchange.correlation_id,
+            exchange.request_id,
+        )
+        exchange.trace = admit(
+            special.get(b"traceparent", ()), special.get(b"tracestate", ()), self._sampler
+        )
+        if self._tracer is not None and exchange.trace.sampled:
+            exchange.attempt_records = []
+        via = special.get(b"via")
+        if via is not None and any(self._name in value for value in via):
+            raise LoopDetected("the request has passed through this sidecar before", reason="via")
+        found = self.pipeline.router.match(listener.name, head.host, head.method, head.path)
+        if found is None:
+            raise NoRoute("no route matches the request", reason="no_route")
+        exchange.plan, exchange.parameters = found
+        plan = exchange.plan
+        plan.metrics.started()
+        plan.upstream.budget.request_started()
+        total = plan.upstream.timeouts.total
+        if total is not None:
+            exchange.total_deadline = self._loop.time() + total
+        body_limit = connection.limits.body
+        if body_limit is not None:
+            self._check_length(exchange, body_limit)
+        if plan.policy.applies(head.method):
+            self._read_key(exchange)
+        elif not plan.policy.enabled and head.values(b"idempotency-key"):
+            self.note_unprotected(exchange)
+        connection.start_exchange(exchange)
+
+    @staticmethod
+    def _check_length(exchange: Exchange, body_limit: int) -> None:
+        exchange.body_limit = body_limit
+        length = exchange.head.length
+        if length is not None and length > body_limit:
+            raise BodyTooLarge(f"the body is over {body_limit} octets", reason="body")
+
+    def _read_key(self, exchange: Exchange) -> None:
+        plan, head = exchange.plan, exchange.head
+        try:
+            exchange.key = plan.policy.read_key(head.special.get(b"idempotency-key", ()))
+        except SidecarError as error:
+            self.count_key(exchange, error.reason)
+            raise
+        if exchange.key is not None and head.upgrade is not None:
+            exchange.key = None
+            self.note_unprotected(exchange)
+
+    # --- relay ------------------------------------------------------------------------------------------
+
+    async def forward(self, exchange: Exchange) -> None:
+        """Send the request upstream and relay the response."""
+        response = await self._attempts.send(exchange, self._request_fields(exchange))
+        try:
+            await self._relay(exchange, response)
+        except BaseException as error:
+            self._attempts.end(exchange, ending_of(error), client=True)
+            raise
+        self._attempts.end(exchange, None)
+
+    async def send(self, exchange: Exchange) -> ResponseHead:
+        """Send the request upstream and return the head of its response; :meth:`Attempts.end` ends it."""
+        return await self._attempts.send(exchange, self._request_fields(exchange))
+
+    def _request_fields(self, exchange: Exchange) -> bytes:
+        """The field lines that the sidecar adds to a request, beside those of a single attempt."""
+        head, connection = exchange.head, exchange.connection
+        special = head.special
+        via = special.get(b"via")
+        forwarded = special.get(b"x-forwarded-for")
+        if via is None and forwarded is None:
+            lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (connection.peer, self._via)
+        else:
+            lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (
+                b", ".join([*(forwarded or ()), connection.peer]),
+                b", ".join([*(via or ()), self._via]),
+            )
+        if b"x-forwarded-proto" not in special:
+            lines += b"X-Forwarded-Proto: %b\r\n" % connection.listener.scheme.encode()
+        if b"x-forwarded-host" not in special and head.host:
+            lines += b"X-Forwarded-Host: %b\r\n" % head.host
+        return exchange.added + lines
+
+    async def _relay(self, exchange: Exchange, response: ResponseHead) -> None:
+        upstream, connection = exchange.upstream, exchange.connection
+        assert upstream is not None
+        if response.status == _SWITCHING:
+            await self._tunnel(exchange, upstream, response)
+            return
+        first = upstream.take_body()
+        done = upstream.reader.body.done
+        if done:
+            self.check_surplus(upstream)
+        head = self.response_head(exchange, response)
+        if done:
+            exchange.bytes_out = len(first)
+            if exchange.writes_chunks:
+                trailers = upstream.reader.body.trailers
+                first = (chunk(first) if first else b"") + last_chunk(trailers)
+            exchange.head_sent = True
+            connection.write(head + first if first else head)
+            return
+        exchange.head_sent = True
+        connection.write(head)
+        self.watch_stream(exchange, response)
+        if first:
+            exchange.deliver(first)
+        upstream.relay_body(exchange.deliver)
+        await exchange.wait()
+        if exchange.writes_chunks:
+            connection.write(last_chunk(upstream.reader.body.trailers))
+
+    @staticmethod
+    def check_surplus(upstream: UpstreamConnection) -> None:
+        """Refuse a response with octets behind its end (nothing of it has been passed on yet)."""
+        if upstream.reader.buffer:
+            raise UpstreamProtocolError(
+                "there are octets behind the end of the response", reason="surplus", sent=True
+            )
+
+    def watch_stream(self, exchange: Exchange, response: ResponseHead) -> None:
+        """Have the timeouts of a body that is still to come; event streams have ``idle`` alone."""
+        if is_event_stream(response):
+            exchange.total_deadline = NEVER
+            self._attempts.is_stream(exchange)
+        exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+
+    def response_head(self, exchange: Exchange, response: ResponseHead) -> bytes:
+        """The head of the upstream's response as the client gets it."""
+        connection, request = exchange.connection, exchange.head
+        exchange.status = response.status
+        minor = request.minor
+        framing = response_framing(response, request.method, minor)
+        exchange.writes_chunks = response.length is None and minor == 1
+        if response.length is None and minor == 0:
+            connection.persistent = False
+        return response_head(response, framing + self._persistence(exchange), exchange.added + exchange.notes)
+
+    @staticmethod
+    def _persistence(exchange: Exchange) -> bytes:
+        """The ``Connection`` field, where it says something (RFC 9112, section 9.3)."""
+        connection = exchange.connection
+        if connection.draining or not exchange.request_done:
+            connection.persistent = False
+        if not connection.persistent:
+            return b"Connection: close\r\n"
+        return b"" if exchange.head.minor else b"Connection: keep-alive\r\n"
+
+    async def _tunnel(self, exchange: Exchange, upstream: UpstreamConnection, response: ResponseHead) -> None:
+        """After a 101, octets pass both ways until one side closes (RFC 9110, section 7.8)."""
+        connection = exchange.connection
+        exchange.status = response.status
+        exchange.head_sent = True
+        connection.persistent = False
+        wanted = b", ".join(response.values(b"upgrade")) or exchange.head.upgrade or b""
+        switch = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % wanted
+        connection.write(response_head(response, switch, exchange.added + exchange.notes))
+        response.persistent = False
+        exchange.total_deadline = NEVER
+        self._attempts.is_stream(exchange)
+        exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+        connection.tunnel = upstream
+        upstream.open_tunnel(exchange.deliver_raw)
+        early, connection.reader.buffer = connection.reader.buffer, b""
+        if early:
+            upstream.write(early)
+        await exchange.wait()
+
+    # --- answers of our own -----------------------------------------------------------------------------
+
+    def answer_error(self, exchange: Exchange, error: SidecarError) -> None:
+        """Answer with an error, or break the connection if the response has already begun."""
+        connection = exchange.connection
+        exchange.detach_upstream()
+        exchange.reason = error.code.lower()
+        if error.reason:
+            exchange.reason = f"{exchange.reason}:{error.reason}"
+        if exchange.head_sent:
+            connection.abort()
+            return
+        if isinstance(error, BadRequest) or not exchange.request_done:
+            connection.persistent = False
+        if connection.draining:
+            connection.persistent = False
+        exchange.status = error.answer_status
+        added = exchange.added + exchange.notes
+        if not connection.persistent:
+            added += b"Connection: close\r\n"
+        answer = error_reply(
+            error,
+            accept=exchange.head.values(b"accept"),
+            correlation_id=exchange.correlation_id,
+            added=added,
+        )
+        head, _, body = answer.partition(b"\r\n\r\n")
+        exchange.head_sent = True
+        if not exchange.detached:
+            exchange.bytes_out = len(body)
+            connection.write(head + b"\r\n\r\n" if exchange.head.method == b"HEAD" else answer)
+
+    def client_gone(self, exchange: Exchange) -> None:
+        """Nobody is left to answer."""
+        exchange.detach_upstream()
+        exchange.status = exchange.status or _CLIENT_CLOSED
+        exchange.reason = "client_gone"
+        exchange.connection.abort()
+
+    def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
+        """Answer what is not a request."""
+        correlation_id = choose(())
+        added = b"%b: %b\r\nConnection: close\r\n" % (
+            self.pipeline.settings.correlation.header.encode(),
+            correlation_id,
+        )
+        connection.persistent = False
+        connection.write(error_reply(error, accept=[], correlation_id=correlation_id, added=added))
+        metrics = self.pipeline.unmatched
+        metrics.started()
+        metrics.ended(b"_", error.answer_status, 0.0)
+        self._log.access(
+            method=b"",
+            target=b"",
+            route=metrics.route,
+            status=error.answer_status,
+            bytes_in=0,
+            bytes_out=0,
+            duration_ms=0.0,
+            attempts=0,
+            upstream_host="",
+            idempotency="",
+            breaker="",
+            reason=f"{error.code.lower()}:{error.reason}",
+            correlation_id=correlation_id,
+            trace_id="",
+        )
+
+    # --- keys -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def count_key(exchange: Exchange, result: str) -> None:
+        """Say what came of the key, in the metric and the access line."""
+        exchange.idempotency = result
+        cell = exchange.plan.results.get(result)
+        if cell is not None:
+            cell.value += 1
+
+    def note_unprotected(self, exchange: Exchange) -> None:
+        """The key protects nothing here, and the client is told."""
+        exchange.notes += b"X-Idempotency-Status: unprotected\r\n"
+        self.count_key(exchange, "unprotected")
+
+    # --- finish -----------------------------------------------------------------------------------------
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange is over: count it, log it, trace it."""
+        exchange.timer.deadline = NEVER
+        duration = (time.perf_counter() - exchange.started) * 1000.0
+        head, trace = exchange.head, exchange.trace
+        plan = getattr(exchange, "plan", None)
+        if plan is not None:
+            plan.upstream.budget.request_ended()
+            metrics = plan.metrics
+        else:
+            metrics = self.pipeline.unmatched
+            metrics.started()
+        sampled = exchange.attempt_records is not None
+        metrics.ended(head.method, exchange.status, duration, trace.trace_id if sampled else "")
+        host = exchange.upstream_host
+        self._log.access(
+            method=head.method,
+            target=head.target,
+            route=metrics.route,
+            status=exchange.status,
+            bytes_in=exchange.bytes_in,
+            bytes_out=exchange.bytes_out,
+            duration_ms=duration,
+            attempts=exchange.attempts,
+            upstream_host="" if host is None else host.label,
+            idempotency=exchange.idempotency,
+            breaker=exchange.breaker,
+            reason=exchange.reason,
+            correlation_id=exchange.correlation_id,
+            trace_id=trace.trace_id,
+        )
+        if sampled:
+            self._trace(exchange, metrics.route, plan.template if plan is not None else "")
+
+    def _trace(self, exchange: Exchange, route: str, template: str) -> None:
+        head, connection = exchange.head, exchange.connection
+        assert self._tracer is not None
+        agents = head.values(b"user-agent")
+        self._tracer.exchange(
+            ExchangeRecord(
+                context=exchange.trace,
+                start_ns=exchange.started_ns,
+                end_ns=time.time_ns(),
+                method=head.method,
+                target=head.target,
+                route=route,
+                template=template,
+                status=exchange.status,
+                correlation_id=exchange.correlation_id,
+                authority=head.host,
+                scheme=connection.listener.scheme,
+                version=f"1.{head.minor}",
+                client=connection.peer.decode(),
+                user_agent=agents[0] if agents else b"",
+                request_bytes=exchange.bytes_in,
+                response_bytes=exchange.bytes_out,
+                idempotency=exchange.idempotency,
+                reason=exchange.reason,
+                retry_skipped=exchange.retry_skipped,
+                attempts=exchange.attempt_records or [],
+            )
+        )
+
+
+def is_event_stream(response: ResponseHead) -> bool:
+    """Whether the response is a stream of server-sent events."""
+    types = response.special.get(b"content-type")
+    return types is not None and types[0][:17].lower() == _EVENT_STREAM
