@@ -55,20 +55,36 @@ LOSSES = {
     Loss.FORGOTTEN: b"f",
 }
 
-_LOSS_OF = {letter: loss for loss, letter in LOSSES.items()}
+_LOSS_OF = {b"-": None, **{letter: loss for loss, letter in LOSSES.items()}}
 _TAIL = Struct(">BHHHIBB")
 _COUNT = Struct(">H")
-_MILLISECONDS = 1000
+_FINGERPRINT_START = HEAD_BYTES + _TAIL.size
 
 
 def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
     """The tail of the record that ``claim`` makes, with its response once there is one."""
-    route, correlation_id = claim.route.encode(), claim.correlation_id.encode()
-    status, headers, body = (0, b"", None) if response is None else _encode_response(response)
-    lengths = _TAIL.pack(
-        len(claim.fingerprint), len(route), len(correlation_id), status, len(headers), body is not None, 0
+    fingerprint, route, correlation_id = (
+        claim.fingerprint,
+        claim.route.encode(),
+        claim.correlation_id.encode(),
     )
-    return b"".join((lengths, claim.fingerprint, route, correlation_id, headers, body or b""))
+    if response is None:
+        lengths = _TAIL.pack(len(fingerprint), len(route), len(correlation_id), 0, 0, 0, 0)
+        return b"".join((lengths, fingerprint, route, correlation_id))
+    status, headers, body = response
+    fields = [part for line in headers for part in line]
+    table = _table(len(fields)).pack(len(headers), *map(len, fields))
+    names_and_values = b"".join(fields)
+    lengths = _TAIL.pack(
+        len(fingerprint),
+        len(route),
+        len(correlation_id),
+        status,
+        len(table) + len(names_and_values),
+        body is not None,
+        0,
+    )
+    return b"".join((lengths, fingerprint, route, correlation_id, table, names_and_values, body or b""))
 
 
 def decode(record_id: str, encoded: bytes, now: int, *, brief: bool = False) -> Record | None:
@@ -100,57 +116,59 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
     letter = encoded[3:4]
     if letter == FREED:
         return None
-    state = STATES[letter]
-    moment = int(encoded[23:36])
-    lapsed = state is State.EXECUTING and moment <= now
+    state, loss = STATES[letter], _LOSS_OF[encoded[6:7]]
+    moment, created_at = int(encoded[23:36]), int(encoded[36:49])
     fingerprint_length, route_length, correlation_length, status, headers_length, kept, _ = _TAIL.unpack_from(
         encoded, HEAD_BYTES
     )
-    route_start = HEAD_BYTES + _TAIL.size + fingerprint_length
+    route_start = _FINGERPRINT_START + fingerprint_length
     correlation_start = route_start + route_length
     headers_start = correlation_start + correlation_length
     body_start = headers_start + headers_length
-    if len(encoded) < headers_start or (not brief and len(encoded) < body_start):
+    if len(encoded) < (headers_start if brief else body_start):
         raise ValueError("it is cut short")
-    response = None
+    response = lease_until = settled_at = None
     if state is State.COMPLETED:
-        headers = () if brief else _decode_headers(encoded[headers_start:body_start])
+        headers = () if brief else _decode_headers(encoded, headers_start, body_start)
         response = Response(status, headers, encoded[body_start:] if kept and not brief else None)
-    running = state is State.EXECUTING and not lapsed
+    if state is State.EXECUTING and moment > now:
+        lease_until = moment / 1000
+    else:
+        settled_at = moment / 1000
+        if state is State.EXECUTING:
+            state, loss = State.UNKNOWN, Loss.LEASE
     return Record(
-        id=record_id,
-        state=State.UNKNOWN if lapsed else state,
-        token=encoded[7:23],
-        fingerprint=encoded[route_start - fingerprint_length : route_start],
-        route=encoded[route_start:correlation_start].decode(),
-        correlation_id=encoded[correlation_start:headers_start].decode(),
-        created_at=int(encoded[36:49]) / _MILLISECONDS,
-        lease_until=moment / _MILLISECONDS if running else None,
-        settled_at=None if running else moment / _MILLISECONDS,
-        response=response,
-        loss=Loss.LEASE if lapsed else _LOSS_OF.get(encoded[6:7]),
+        record_id,
+        state,
+        encoded[7:23],
+        encoded[_FINGERPRINT_START:route_start],
+        encoded[route_start:correlation_start].decode(),
+        encoded[correlation_start:headers_start].decode(),
+        created_at / 1000,
+        lease_until,
+        settled_at,
+        response,
+        loss,
     )
 
 
-def _encode_response(response: Response) -> tuple[int, bytes, bytes | None]:
-    fields = [part for line in response.headers for part in line]
-    lengths = _lengths(len(fields)).pack(*map(len, fields))
-    return response.status, b"".join((_COUNT.pack(len(response.headers)), lengths, *fields)), response.body
-
-
-def _decode_headers(encoded: bytes) -> Headers:
-    (count,) = _COUNT.unpack_from(encoded)
-    lengths = _lengths(2 * count)
-    position = _COUNT.size + lengths.size
-    fields = []
-    for length in lengths.unpack_from(encoded, _COUNT.size):
-        fields.append(encoded[position : position + length])
-        position += length
-    if position != len(encoded):
+def _decode_headers(encoded: bytes, start: int, end: int) -> Headers:
+    (count,) = _COUNT.unpack_from(encoded, start)
+    table = _table(2 * count)
+    lengths = table.unpack_from(encoded, start)
+    position = start + table.size
+    headers = []
+    for index in range(1, 2 * count, 2):
+        value_start = position + lengths[index]
+        value_end = value_start + lengths[index + 1]
+        headers.append((encoded[position:value_start], encoded[value_start:value_end]))
+        position = value_end
+    if position != end:
         raise ValueError("its headers do not fill their place")
-    return tuple(zip(fields[::2], fields[1::2], strict=True))
+    return tuple(headers)
 
 
 @lru_cache(maxsize=256)
-def _lengths(count: int) -> Struct:
-    return Struct(f">{count}I")
+def _table(fields: int) -> Struct:
+    """The number of headers and the lengths of their names and values."""
+    return Struct(f">H{fields}I")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -114,8 +113,7 @@ class Response(NamedTuple):
     body: bytes | None
 
 
-@dataclass(slots=True, frozen=True)
-class Record:
+class Record(NamedTuple):
     """One key's record. Times are seconds since the Unix epoch by the store's clock.
 
     Attributes:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.idempotency.fingerprint import Fingerprint
+    from sidecar.idempotency.ledger import Ledger
     from sidecar.idempotency.policy import RoutePolicy
-    from sidecar.idempotency.settle import Settler
     from sidecar.idempotency.store import Claim
 
 
@@ -39,17 +39,17 @@ class Execution:
         renew_at: When the lease is to be renewed, by the monotonic clock; ``NEVER`` once it is settled.
     """
 
-    __slots__ = ("_done", "_settler", "_waiters", "claim", "policy", "renew_at", "response", "result")
+    __slots__ = ("_done", "_ledger", "_waiters", "claim", "policy", "renew_at", "response", "result")
 
     protected = True
 
-    def __init__(self, policy: RoutePolicy, claim: Claim, settler: Settler, now: float) -> None:
+    def __init__(self, policy: RoutePolicy, claim: Claim, ledger: Ledger, now: float) -> None:
         self.policy = policy
         self.claim = claim
         self.result = "executed"
         self.response: Response | None = None
         self.renew_at = now + claim.lease / RENEWALS_PER_LEASE
-        self._settler = settler
+        self._ledger = ledger
         self._waiters: list[asyncio.Future[None]] | None = None
         self._done = False
 
@@ -59,7 +59,7 @@ class Execution:
     async def body_passed(self, fingerprint: Fingerprint) -> None:
         """A streamed body has passed whole: fix the fingerprint that was provisional."""
         self.claim = self.claim._replace(fingerprint=fingerprint.value)
-        await self._settler.amend(self)
+        await self._ledger.amend(self)
 
     async def complete(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
         """The whole response is here. A status that the policy does not keep frees the key.
@@ -74,7 +74,7 @@ class Execution:
         if not self._done:
             self._done = True
             response = Response(status, policy.replayable(headers), body)
-            self.result = await self._settler.complete(self, response)
+            self.result = await self._ledger.complete(self, response)
         return self.result != "not_stored"
 
     async def complete_without_body(self, status: int) -> bool:
@@ -83,7 +83,7 @@ class Execution:
             await self.release()
         elif not self._done:
             self._done = True
-            self.result = await self._settler.complete(self, Response(status, (), None))
+            self.result = await self._ledger.complete(self, Response(status, (), None))
         return self.result != "not_stored"
 
     async def release(self) -> None:
@@ -92,7 +92,7 @@ class Execution:
             return
         self._done = True
         self.result = "released"
-        await self._settler.release(self)
+        await self._ledger.release(self)
 
     async def mark_unknown(self, loss: Loss) -> OutcomeUnknown | None:
         """Something was sent and no whole response came.
@@ -103,7 +103,7 @@ class Execution:
         """
         if not self._done and self.result != "unknown":
             self.result = "unknown"
-            await self._settler.lose(self, loss)
+            await self._ledger.lose(self, loss)
         if self.policy.reexecute:
             return None
         return OutcomeUnknown(

@@ -127,12 +127,20 @@ class RoutePolicy:
 
     def replayable(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         """``headers`` without what is never replayed, fields named by ``Connection`` included."""
-        fates = [self._fate(name) for name, _ in headers]
-        if _NOMINATES in fates:
-            never = _nominated(headers)
-            headers = [line for line in headers if line[0].lower() not in never]
-            fates = [self._fate(name) for name, _ in headers]
-        return tuple([line for line, fate in zip(headers, fates, strict=True) if fate is _KEPT])
+        fate_of = self._fate
+        kept = []
+        for line in headers:
+            fate = fate_of(line[0])
+            if fate is _KEPT:
+                kept.append(line)
+            elif fate is _NOMINATES:
+                return self._replayable_but(_nominated(headers), headers)
+        return tuple(kept)
+
+    def _replayable_but(self, nominated: frozenset[bytes], headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        return tuple(
+            line for line in headers if self._fate(line[0]) is _KEPT and line[0].lower() not in nominated
+        )
 
 
 def _fate(dropped: frozenset[bytes], name: bytes) -> object:

@@ -76,7 +76,7 @@ class Sidecar:
         return await self.engine.claim(policy, policy.record_id([[]], key), fingerprint, correlation_id)
 
     async def retry_writes(self):
-        return await self.engine._settler.retry()
+        return await self.engine._ledger.retry()
 
     async def renew(self):
         await self.engine._leases.renew_due()

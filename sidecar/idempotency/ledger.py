@@ -1,4 +1,4 @@
-"""Saying to the store what came of executions, also when the store does not listen at first."""
+"""What one process has to do with the store: its claims, its executions, what came of them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.idempotency.core import RecordUnreadableError
-from sidecar.idempotency.execution import NEVER
+from sidecar.idempotency.execution import NEVER, Execution
 from sidecar.idempotency.store import Granted, Settled, StoreError
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
-    from sidecar.idempotency.core import Loss, Response
-    from sidecar.idempotency.execution import Execution
+    from sidecar.idempotency.core import Loss, Record, Response
+    from sidecar.idempotency.policy import RoutePolicy
     from sidecar.idempotency.sent import SentKeys
     from sidecar.idempotency.store import Claim, IdempotencyStore
 
@@ -35,25 +35,27 @@ class _Pending(NamedTuple):
     execution: Execution | None
 
 
-class Settler:
-    """Writes outcomes, and knows which executions of this process are not settled in the store yet.
+class Ledger:
+    """What this process claims, executes and has to write down.
 
     What the store does not take is retried in the background. There is a bound to that: bodies beyond 64
     MiB in all are dropped (the record will say that the response cannot be replayed), and so are writes
     beyond 10,000 (the leases run out, and the store will show unknown outcomes).
 
     Attributes:
+        store: Where records live.
+        now: The monotonic clock.
         running: Executions of this process by record id, from their claim until the store knows their
         outcome.
     """
 
-    __slots__ = ("_clock", "_pending", "_pending_bytes", "_sent", "_store", "_work", "running")
+    __slots__ = ("_pending", "_pending_bytes", "_sent", "_work", "now", "running", "store")
 
     def __init__(self, store: IdempotencyStore, sent: SentKeys, clock: Clock) -> None:
+        self.store = store
         self.running: dict[str, Execution] = {}
-        self._store = store
+        self.now = clock.monotonic
         self._sent = sent
-        self._clock = clock
         self._pending: dict[bytes, _Pending] = {}
         self._pending_bytes = 0
         self._work = asyncio.Event()
@@ -63,10 +65,53 @@ class Settler:
         """Writes that the store has not taken yet."""
         return len(self._pending)
 
+    async def ask(
+        self, claim: Claim, *, over: bytes | None = None, watched: bool = False
+    ) -> Granted | Record:
+        """Claim, and see to it that a claim which nobody waits for any more is taken back.
+
+        Raises:
+            StoreError: The store is down.
+            RecordUnreadableError: What stands there cannot be read.
+        """
+        try:
+            return await self.store.claim(claim, over=over, watched=watched)
+        except StoreError as error:
+            if error.maybe_done:
+                self.abandon(claim)
+            raise
+        except asyncio.CancelledError:
+            self.abandon(claim)
+            raise
+
+    def remembers(self, record_id: str) -> bool:
+        """Whether the key was sent from here, whatever the store says."""
+        return self._sent.holds(record_id, self.now())
+
+    def knows(self, record_id: str) -> bool:
+        """Whether the key was sent from here, or is being executed now."""
+        return record_id in self.running or self._sent.holds(record_id, self.now())
+
+    def begin(self, policy: RoutePolicy, claim: Claim) -> Execution:
+        """A claim was granted: an execution begins."""
+        execution = self.running[claim.record_id] = Execution(policy, claim, self, self.now())
+        return execution
+
+    def begin_again(self, policy: RoutePolicy, claim: Claim) -> Execution:
+        """The same for a key that was sent before and was freed by an operator or the route's policy."""
+        self._sent.forget(claim.record_id)
+        return self.begin(policy, claim)
+
+    async def reinstate(self, running: Execution, intruder: Claim) -> None:
+        """Put the record of an execution that the store had lost in the place of another claim."""
+        self.abandon(intruder)
+        await self.store.release(intruder)
+        await self.store.claim(running.claim)
+
     async def amend(self, execution: Execution) -> None:
         """Fix the fingerprint; where that fails, the write that settles the record carries it too."""
         try:
-            await self._store.amend(execution.claim)
+            await self.store.amend(execution.claim)
         except StoreError as error:
             _logger.info("the fingerprint of %r will be stored with its outcome: %s", execution, error)
 
@@ -76,7 +121,7 @@ class Settler:
         self._remember(execution.claim)
         execution.response = response
         try:
-            settled = await self._store.complete(execution.claim, response)
+            settled = await self.store.complete(execution.claim, response)
         except BaseException as error:
             self._postpone(_Pending(execution.claim, response, execution))
             if isinstance(error, StoreError):
@@ -92,7 +137,7 @@ class Settler:
         """Free the key."""
         execution.renew_at = NEVER
         try:
-            await self._store.release(execution.claim)
+            await self.store.release(execution.claim)
         except StoreError:
             self.abandon(execution.claim)
         except BaseException:
@@ -107,7 +152,7 @@ class Settler:
         if not execution.policy.reexecute:
             self._remember(execution.claim)
         try:
-            await self._store.mark_unknown(execution.claim, loss)
+            await self.store.mark_unknown(execution.claim, loss)
         except StoreError as error:
             _logger.warning("cannot record the unknown outcome of %r: %s", execution, error)
         finally:
@@ -148,17 +193,17 @@ class Settler:
     async def _write(self, pending: _Pending) -> Settled:
         claim, response = pending.claim, pending.response
         if response is None:
-            return await self._store.release(claim)
-        settled = await self._store.complete(claim, response)
+            return await self.store.release(claim)
+        settled = await self.store.complete(claim, response)
         if settled is not Settled.GONE:
             return settled
         # The store has lost the record of a key that was executed: take its place again, then complete it.
         try:
-            granted = await self._store.claim(claim)
+            granted = await self.store.claim(claim)
         except RecordUnreadableError:
             return Settled.LOST
         if isinstance(granted, Granted):
-            return await self._store.complete(claim, response)
+            return await self.store.complete(claim, response)
         return Settled.LOST
 
     def _finish(self, execution: Execution, settled: Settled = Settled.DONE) -> None:
@@ -171,7 +216,7 @@ class Settler:
             _logger.warning("%r was not stored: its record was settled otherwise", execution)
 
     def _remember(self, claim: Claim) -> None:
-        self._sent.add(claim.record_id, self._clock.monotonic() + claim.ttl * (1 - _CLOCK_DRIFT))
+        self._sent.add(claim.record_id, self.now() + claim.ttl * (1 - _CLOCK_DRIFT))
 
     def _postpone(self, pending: _Pending) -> None:
         execution, response = pending.execution, pending.response

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from sidecar.errors import DuplicateInProgress, ResponseNotReplayable
-from sidecar.idempotency import settle
+from sidecar.idempotency import ledger
 from sidecar.idempotency.core import ForeignRecordError, Loss, State
 from sidecar.idempotency.engine import Replay
 from sidecar.idempotency.execution import Execution
@@ -134,7 +134,7 @@ async def test_a_cancelled_write_is_not_forgotten(method):
 
 
 async def test_bodies_that_wait_are_bounded(monkeypatch):
-    monkeypatch.setattr(settle, "MOST_PENDING_BYTES", 10)
+    monkeypatch.setattr(ledger, "MOST_PENDING_BYTES", 10)
     (here,) = sidecars()
     executions = [await here.ask(key) for key in (b"a", b"b")]
     with here.store.refusing():
@@ -150,7 +150,7 @@ async def test_bodies_that_wait_are_bounded(monkeypatch):
 
 
 async def test_writes_that_wait_are_bounded(monkeypatch):
-    monkeypatch.setattr(settle, "MOST_PENDING", 1)
+    monkeypatch.setattr(ledger, "MOST_PENDING", 1)
     (here,) = sidecars()
     executions = [await here.ask(key) for key in (b"a", b"b", b"c")]
     with here.store.refusing():
@@ -161,8 +161,8 @@ async def test_writes_that_wait_are_bounded(monkeypatch):
 
 
 async def test_pending_writes_are_retried_by_the_engines_own_task(monkeypatch):
-    monkeypatch.setattr(settle, "_FIRST_DELAY", 0.0)
-    monkeypatch.setattr(settle, "_LONGEST_DELAY", 0.0)
+    monkeypatch.setattr(ledger, "_FIRST_DELAY", 0.0)
+    monkeypatch.setattr(ledger, "_LONGEST_DELAY", 0.0)
     here, there = sidecars(2)
     here.engine.start()
     execution = await here.ask()
