@@ -257,7 +257,8 @@ class SecretUrl(Kind[str]):
     def __init__(self, *schemes: str, none: bool = False) -> None:
         super().__init__(none=none)
         self.schemes = schemes
-        self.expected = "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes)
+        *most, last = (f"{scheme}://" for scheme in schemes)
+        self.expected = f"a URL that begins with {', '.join(most)} or {last}"
 
     def parse(self, text: str) -> str:
         scheme, separator, rest = text.partition("://")
@@ -270,7 +271,12 @@ class SecretUrl(Kind[str]):
         return text
 
     def show(self, value: str) -> str:
-        return re.sub(r"(?<=://)[^/@]*:[^/@]*@", lambda found: found[0].partition(":")[0] + ":***@", value)
+        scheme, _, rest = value.partition("://")
+        # Up to the last @, whatever stands before it: a password may hold a slash that ought to be encoded.
+        account, at, place = rest.rpartition("@")
+        user, colon, _ = account.partition(":")
+        hidden = f"{user}:***@" if colon else f"{account}{at}"
+        return f"{scheme}://{hidden}" + re.sub(r"(?<=password=)[^&]*", "***", place)
 
     def json_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": "^(?:" + "|".join(map(re.escape, self.schemes)) + ")://"}
