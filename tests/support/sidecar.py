@@ -162,9 +162,9 @@ class Sidecar:
 
     # --- logs
 
-    def logs(self) -> list[LogLine]:
-        """Every log line so far; each must be one JSON object."""
-        return [json.loads(line) for line in self.process.stdout.all()]
+    def logs(self, start: int = 0) -> list[LogLine]:
+        """The log lines so far, from number ``start`` on; each must be one JSON object."""
+        return [json.loads(line) for line in self.process.stdout.all(start)]
 
     def wait_log(self, wanted: Callable[[LogLine], bool], what: str, *, start: int = 0) -> LogLine:
         """The first log line that is ``wanted``, now or soon."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -60,6 +61,10 @@ class Connection:
     def read_body(self, request: Request) -> None:
         """Read the rest of a request of which only the head was read."""
         request.body = b"".join(messages.body_pieces(self.reader, request))
+
+    def has_more(self) -> bool:
+        """Whether anything has arrived that was not read yet; does not wait."""
+        return bool(self.reader.buffer) or bool(select.select([self._socket], [], [], 0)[0])
 
     def finish_sending(self) -> None:
         """Close the sending half (FIN)."""
