@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.errors import BadRequest, BodyTooLarge, ClientGone, RequestTimeout, UpstreamTimeout
+from sidecar.errors import BadRequest, BodyTooLarge, ClientGone, RequestTimeout, UpstreamError, UpstreamTimeout
 from sidecar.net.deadlines import NEVER
 from sidecar.wire.body import chunk, last_chunk
 
@@ -412,6 +412,8 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.discard()
+        if isinstance(self._failure, UpstreamError):
+            self._failure = None
 
     def pause_client(self) -> None:
         """The upstream takes the request slowly."""

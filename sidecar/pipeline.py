@@ -252,10 +252,10 @@ def _policy(settings: model.Settings, route: model.Route) -> RoutePolicy:
     wanted = route.idempotency
     field = settings.correlation.header.lower().encode()
     if wanted is None:
-        return RoutePolicy(settings.service, route.name, enabled=False, correlation_header=field)
+        return RoutePolicy(service=settings.service, route=route.name, enabled=False, correlation_header=field)
     return RoutePolicy(
-        settings.service,
-        route.name,
+        service=settings.service,
+        route=route.name,
         methods=frozenset(method.encode() for method in wanted.methods),
         required=wanted.required,
         ttl=wanted.ttl,

@@ -31,6 +31,7 @@ from sidecar.ids import random_hex
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
 from sidecar.reply import error_reply
+from sidecar.responses import is_event_stream
 from sidecar.tracing.context import admit
 from sidecar.tracing.record import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from sidecar.tracing.tracer import Tracer
     from sidecar.wire.head import RequestHead, ResponseHead
 
-_EVENT_STREAM: Final = b"text/event-stream"
 _SWITCHING: Final = 101
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
@@ -93,8 +93,8 @@ class Proxy:
             self._admit(exchange)
             if exchange.key is not None:
                 await self.keyed.run(exchange)
-                return
-            await self.forward(exchange)
+            else:
+                await self.forward(exchange)
         except SidecarError as error:
             self.answer_error(exchange, error)
         except ClientGone:
@@ -435,9 +435,3 @@ class Proxy:
                 attempts=exchange.attempt_records or [],
             )
         )
-
-
-def is_event_stream(response: ResponseHead) -> bool:
-    """Whether the response is a stream of server-sent events."""
-    types = response.special.get(b"content-type")
-    return types is not None and types[0][:17].lower() == _EVENT_STREAM

@@ -40,6 +40,7 @@ REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
     b"traceparent": REMOVED,
     b"tracestate": REMOVED,
     b"http2-settings": REMOVED,
+    b"idempotency-key": NOTED,
 }
 RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"connection": REMOVED,

@@ -1,0 +1,1 @@
+"""The port for operators and scrapers."""

@@ -1,0 +1,286 @@
+"""The composition root: builds the sidecar from its settings, runs it, reloads it, drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import uvloop
+
+from sidecar.admin.health import add_health_routes
+from sidecar.admin.server import AdminServer, new_application
+from sidecar.idempotency.engine import Engine
+from sidecar.listeners import Listeners
+from sidecar.log import Log, capture_stdlib
+from sidecar.metrics.names import Metrics
+from sidecar.metrics.process import define_process_metrics
+from sidecar.metrics.registry import Registry
+from sidecar.net.deadlines import Deadlines
+from sidecar.otlp import metrics_target, traces_target
+from sidecar.pipeline import Pipeline
+from sidecar.proxy import Proxy
+from sidecar.reload import Reloader
+from sidecar.tracing.sampling import sampler_for
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sidecar.breaker.states import Transition
+    from sidecar.idempotency.store import IdempotencyStore
+    from sidecar.metrics.registry import Snapshot
+    from sidecar.settings.client import Recompiler
+    from sidecar.settings.model import Settings
+    from sidecar.tracing.tracer import Tracer
+
+VERSION = version("sidecar-proxy")
+_SWEEP_SECONDS = 0.25
+
+
+def run_app(settings: Settings, recompile: Recompiler) -> int:
+    """Run the sidecar until it is told to stop; returns the process's exit code."""
+    log = Log(service=settings.service, level=settings.log.level, style=settings.log.format)
+    capture_stdlib(log)
+    try:
+        uvloop.run(_main(settings, recompile, log))
+    except OSError as error:
+        log.error("start failed", message=str(error))
+        log.close()
+        print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
+        return 1
+    log.close()
+    return 0
+
+
+async def _main(settings: Settings, recompile: Recompiler, log: Log) -> None:
+    app = App(settings, recompile, log)
+    await app.start()
+    # What exists now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    await app.until_stopped()
+    await app.stop()
+
+
+class App:
+    """One sidecar.
+
+    Attributes:
+        settings: The configuration in force.
+        draining: Set when it has been told to stop.
+        started: Whether it is open for traffic.
+    """
+
+    def __init__(self, settings: Settings, recompile: Recompiler, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self.draining = False
+        self.started = False
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self.registry = Registry(service=settings.service)
+        self.metrics = Metrics(self.registry, version=VERSION)
+        define_process_metrics(self.registry)
+        self.deadlines = Deadlines(self._loop)
+        self.engine = Engine(
+            _open_store(settings),
+            observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
+        )
+        self.tracer = _start_tracer(settings, log)
+        self.pipeline = self._build(settings)
+        self.proxy = Proxy(
+            self.pipeline,
+            engine=self.engine,
+            metrics=self.metrics,
+            log=log,
+            deadlines=self.deadlines,
+            sampler=sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ),
+            tracer=self.tracer,
+        )
+        self._listeners = Listeners(self.proxy, self.deadlines)
+        self._admin: list[AdminServer] = []
+        self._reloader = Reloader(recompile, self.apply, log, self.metrics)
+        self._exporting: Callable[[], Awaitable[None]] | None = None
+        self._expose()
+
+    def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
+        return Pipeline(
+            settings,
+            metrics=self.metrics,
+            deadlines=self.deadlines,
+            on_transition=self._on_transition,
+            previous=previous,
+        )
+
+    def _expose(self) -> None:
+        """Let scrapes read what lives elsewhere."""
+        metrics, log = self.metrics, self.log
+        metrics.log_lines_dropped.value_from(lambda: log.dropped)
+        tracer = self.tracer
+        if tracer is not None:
+            metrics.spans_dropped.value_from(lambda: tracer.exporter.dropped)
+            metrics.spans_exported.value_from(lambda: tracer.exporter.exported)
+        metrics.breaker_state.collect_from(self._breaker_states)
+        metrics.bulkhead_in_use.collect_from(
+            lambda: [({"upstream": u.name}, u.permits.in_use) for u in self.pipeline.upstreams.values()]
+        )
+
+    def _breaker_states(self) -> list[tuple[dict[str, str], float]]:
+        now = self._loop.time()
+        return [
+            ({"upstream": upstream.name, "host": host.label}, host.breaker.phase(now))
+            for upstream in self.pipeline.upstreams.values()
+            for host in upstream.hosts
+        ]
+
+    def _on_transition(self, transition: Transition) -> None:
+        upstream, _, host = transition.breaker.partition("/")
+        self.metrics.breaker_transitions.labels(
+            upstream=upstream, host=host, to=transition.after.value
+        ).value += 1
+        self.log.warning(
+            "circuit breaker",
+            upstream=upstream,
+            host=host,
+            before=transition.before.value,
+            after=transition.after.value,
+            cause=str(transition.cause.value),
+            note=transition.note,
+        )
+
+    # --- the life of the process ------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything; traffic comes last.
+
+        Raises:
+            OSError: An address is taken, or a certificate cannot be read.
+        """
+        settings, log = self.settings, self.log
+        for name in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(name, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+        if settings.store == "memory://":
+            log.warning("memory store", message="idempotency keys do not survive a restart; set `store` for that")
+        self.engine.start()
+        await self._start_admin()
+        await self._listeners.open(settings)
+        self._reloader.start()
+        self._tasks = [asyncio.create_task(self._sweep(), name="breakers")]
+        self.started = True
+        log.info(
+            "started",
+            version=VERSION,
+            listeners=self._listeners.addresses,
+            admin=self._admin[0].port,
+            pid=os.getpid(),
+        )
+
+    async def _start_admin(self) -> None:
+        app = new_application()
+        add_health_routes(app, self)
+        self._admin = [AdminServer(app, self.settings.admin.bind)]
+        if self.settings.metrics is not None:
+            scraped = new_application()
+            add_health_routes(scraped, self)
+            self._admin.append(AdminServer(scraped, self.settings.metrics.bind))
+        for server in self._admin:
+            await server.start()
+
+    async def until_stopped(self) -> None:
+        """Return when SIGTERM or SIGINT has come."""
+        await self._stop.wait()
+
+    async def stop(self) -> None:
+        """Refuse new work, finish what is under way within ``drain_timeout``, and flush."""
+        settings, log = self.settings, self.log
+        self.draining = True
+        log.info("draining", in_flight=self.proxy.active, timeout=settings.drain_timeout)
+        self._listeners.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_timeout):
+                while self.proxy.active or self._listeners.busy:
+                    await asyncio.sleep(0.01)
+        if self.proxy.active:
+            log.warning("drain timeout", in_flight=self.proxy.active)
+        self._listeners.kill()
+        await self._reloader.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.engine.aclose()
+        self.pipeline.close()
+        for server in self._admin:
+            await server.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close, 2.0)
+        self.deadlines.close()
+        log.info("stopped")
+
+    async def _sweep(self) -> None:
+        """Half-open begins when its time is up, with or without traffic; it is this that says so."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self._loop.time()
+            for upstream in self.pipeline.upstreams.values():
+                for host in upstream.hosts:
+                    host.breaker.phase(now)
+
+    # --- what the admin port asks -----------------------------------------------------------------------
+
+    async def not_ready(self) -> str:
+        """Why no traffic should come here, or an empty string."""
+        if self.draining:
+            return "draining"
+        return "" if self.started else "starting"
+
+    async def snapshot(self) -> Snapshot:
+        """All figures."""
+        return self.registry.snapshot()
+
+    # --- reload -----------------------------------------------------------------------------------------
+
+    async def apply(self, settings: Settings) -> None:
+        """Put another configuration in force; nothing is cut, and an error leaves the old one.
+
+        Raises:
+            OSError: A new listener's address is taken, or a certificate cannot be read.
+        """
+        old = self.pipeline
+        new = self._build(settings, old)
+        await self._listeners.update(settings)
+        self.pipeline = new
+        self.proxy.pipeline = new
+        self.settings = settings
+        self.log.set_level(settings.log.level)
+        old.close()
+
+
+def _open_store(settings: Settings) -> IdempotencyStore:
+    if settings.store == "memory://":
+        from sidecar.idempotency.memory import MemoryStore  # noqa: PLC0415 - only the store that is used
+
+        return MemoryStore()
+    from sidecar.idempotency.redis import RedisStore  # noqa: PLC0415 - hiredis is loaded only when needed
+
+    return RedisStore(
+        settings.store, key_prefix=f"idempotency:{settings.service}:", timeout=settings.store_timeout
+    )
+
+
+def _start_tracer(settings: Settings, log: Log) -> Tracer | None:
+    target = traces_target(os.environ)
+    if target is None or settings.tracing.sample <= 0:
+        return None
+    from sidecar.tracing.tracer import start_tracer  # noqa: PLC0415 - protobuf is loaded only when needed
+
+    return start_tracer(target, service=settings.service, version=VERSION, environ=os.environ, log=log)
+
+
+__all__ = ["App", "metrics_target", "run_app"]

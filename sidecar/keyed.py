@@ -1,0 +1,298 @@
+"""Requests with an idempotency key: executed at most once, and answered the same way every time.
+
+Such an exchange outlives its client. It runs in the coroutine of the client's connection, which is parked
+there anyway: when the connection is lost, the exchange is told that nobody reads its answer, and goes on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sidecar.errors import (
+    ClientGone,
+    SidecarError,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from sidecar.idempotency.core import Loss
+from sidecar.idempotency.engine import Replay, Undecided
+from sidecar.idempotency.fingerprint import BUFFERED_BODY, Fingerprinter
+from sidecar.reply import DATE
+from sidecar.responses import is_event_stream, phrase_of
+from sidecar.wire.body import chunk, last_chunk
+
+if TYPE_CHECKING:
+    from sidecar.attempts import Attempts
+    from sidecar.exchange import Exchange
+    from sidecar.idempotency.engine import Engine
+    from sidecar.idempotency.execution import Execution, UnprotectedExecution
+    from sidecar.net.upstream import UpstreamConnection
+    from sidecar.proxy import Proxy
+    from sidecar.wire.head import ResponseHead
+
+KEPT_RESPONSE: Final = 1024 * 1024
+"""Octets of a response that are kept whole; a larger one is passed on and cannot be replayed."""
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_WITHOUT_LENGTH: Final = (204, 304)
+
+
+class Keyed:
+    """Claims keys and settles them."""
+
+    def __init__(self, proxy: Proxy, engine: Engine, attempts: Attempts) -> None:
+        self._proxy = proxy
+        self._engine = engine
+        self._attempts = attempts
+
+    async def run(self, exchange: Exchange) -> None:
+        """Execute the request, replay its response, or refuse it."""
+        try:
+            outcome = await self._claim(exchange)
+            if isinstance(outcome, Undecided):
+                await exchange.drain_body()
+                assert exchange.fingerprinter is not None
+                outcome = await outcome.decide(exchange.fingerprinter.finish())
+        except SidecarError as error:
+            self._proxy.count_key(exchange, error.reason)
+            raise
+        if isinstance(outcome, Replay):
+            self._replay(exchange, outcome)
+        else:
+            await self._execute(exchange, outcome)
+
+    async def _claim(self, exchange: Exchange) -> Execution | UnprotectedExecution | Replay | Undecided:
+        head, policy = exchange.head, exchange.plan.policy
+        if head.expects_continue:
+            # The sidecar needs the body before the upstream sees anything, so it answers for it.
+            exchange.forwards_expect = False
+            if not exchange.request_done:
+                exchange.connection.write(_CONTINUE)
+        length = head.length
+        whole = (length is None or length <= BUFFERED_BODY) and await exchange.read_body(BUFFERED_BODY + 1)
+        exchange.arm(None, "total")
+        exchange.run_alone()
+        types = head.values(b"content-type")
+        media_type = types[0] if types else b""
+        assert exchange.key is not None
+        record_id = policy.record_id([head.values(name) for name in policy.scope], exchange.key)
+        if whole:
+            fingerprint = await self._engine.fingerprint(
+                policy, head.method, head.target, media_type, exchange.body
+            )
+        else:
+            exchange.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
+            exchange.fingerprinter.update(exchange.body)
+            fingerprint = exchange.fingerprinter.provisional()
+        return await self._engine.claim(policy, record_id, fingerprint, exchange.correlation_id.decode())
+
+    # --- execute ----------------------------------------------------------------------------------------
+
+    async def _execute(self, exchange: Exchange, execution: Execution | UnprotectedExecution) -> None:
+        if not execution.protected:
+            exchange.notes += b"X-Idempotency-Status: unprotected\r\n"
+        try:
+            response = await self._proxy.send(exchange)
+        except (SidecarError, ClientGone) as error:
+            raise await self._settle_failure(exchange, execution, error) from error
+        upstream = exchange.upstream
+        assert upstream is not None
+        try:
+            if is_event_stream(response):
+                await self._stream(exchange, execution, upstream, response)
+            else:
+                await self._collect(exchange, execution, upstream, response)
+        except (SidecarError, ClientGone) as error:
+            self._attempts.end(exchange, error if isinstance(error, UpstreamError) else None, client=True)
+            raise await self._settle_failure(exchange, execution, error) from error
+        except BaseException:
+            self._attempts.end(exchange, None, client=True)
+            raise
+        self._proxy.count_key(exchange, execution.result)
+
+    async def _settle_failure(
+        self,
+        exchange: Exchange,
+        execution: Execution | UnprotectedExecution,
+        error: SidecarError | ClientGone,
+    ) -> Exception:
+        """Free the key if nothing was sent, else mark its outcome as unknown; what the client is told."""
+        if not exchange.sent:
+            await execution.release()
+            told = None
+        else:
+            told = await execution.mark_unknown(_loss(error, head_came=exchange.status != 0))
+        self._proxy.count_key(exchange, execution.result)
+        return told or error
+
+    async def _collect(
+        self,
+        exchange: Exchange,
+        execution: Execution | UnprotectedExecution,
+        upstream: UpstreamConnection,
+        response: ResponseHead,
+    ) -> None:
+        """Take the whole response, settle the key, and only then let the client see its end."""
+        collector = _Collector(self._proxy, exchange, response)
+        collector.add(upstream.take_body())
+        if upstream.reader.body.done:
+            self._proxy.check_surplus(upstream)
+        else:
+            if response.length is not None and response.length > KEPT_RESPONSE:
+                collector.overflow()
+            exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+            upstream.relay_body(collector.add)
+            await exchange.wait()
+        trailers = upstream.reader.body.trailers
+        fingerprinter, request_done = exchange.fingerprinter, exchange.request_done
+        self._attempts.end(exchange, None)
+        exchange.arm(None, "settled")
+        if not request_done:
+            # Answered before the whole request was read: what was executed has no fingerprint.
+            await execution.mark_unknown(Loss.UPLOAD)
+        elif fingerprinter is not None:
+            await execution.body_passed(fingerprinter.finish())
+        if collector.streaming:
+            await execution.complete_without_body(response.status)
+            collector.finish(trailers)
+            return
+        body = collector.body()
+        stored = await execution.complete(response.status, _pairs(response.lines), body)
+        if not stored or not request_done:
+            exchange.notes += b"X-Idempotency-Status: not-stored\r\n"
+        collector.answer(body, trailers)
+
+    async def _stream(
+        self,
+        exchange: Exchange,
+        execution: Execution | UnprotectedExecution,
+        upstream: UpstreamConnection,
+        response: ResponseHead,
+    ) -> None:
+        """An event stream cannot be kept: the key is free again, and the client is told before it begins."""
+        await execution.release()
+        execution_result = "unprotected"
+        exchange.notes += b"X-Idempotency-Status: unprotected\r\n"
+        exchange.outlives_client = False
+        first = upstream.take_body()
+        exchange.connection.write(self._proxy.response_head(exchange, response))
+        exchange.head_sent = True
+        if first:
+            exchange.deliver(first)
+        if not upstream.reader.body.done:
+            self._proxy.watch_stream(exchange, response)
+            upstream.relay_body(exchange.deliver)
+            await exchange.wait()
+        if exchange.writes_chunks:
+            exchange.connection.write(last_chunk(upstream.reader.body.trailers))
+        self._attempts.end(exchange, None)
+        exchange.idempotency = execution_result
+
+    # --- replay -----------------------------------------------------------------------------------------
+
+    def _replay(self, exchange: Exchange, replay: Replay) -> None:
+        """Answer with the first request's response: its status, fields and body, to the octet."""
+        connection = exchange.connection
+        self._proxy.count_key(exchange, replay.result)
+        if connection.draining or not exchange.request_done:
+            connection.persistent = False
+        exchange.status = replay.status
+        exchange.bytes_out = len(replay.body)
+        exchange.head_sent = True
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in replay.headers])
+        length = b"" if replay.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(replay.body)
+        close = b"" if connection.persistent else b"Connection: close\r\n"
+        if connection.persistent and exchange.head.minor == 0:
+            close = b"Connection: keep-alive\r\n"
+        original = b"X-Idempotent-Original-Correlation-ID: %b\r\n" % replay.correlation_id.encode()
+        fields = lines + length + DATE.line() + close + exchange.added + exchange.notes
+        if not exchange.detached:
+            connection.write(
+                b"HTTP/1.1 %d %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
+                % (replay.status, phrase_of(replay.status), fields, original, replay.body)
+            )
+
+
+class _Collector:
+    """Keeps a response until it is whole, or passes it on when it is too large, but for its last piece."""
+
+    __slots__ = ("_exchange", "_held", "_pieces", "_proxy", "_response", "_size", "streaming")
+
+    def __init__(self, proxy: Proxy, exchange: Exchange, response: ResponseHead) -> None:
+        self._proxy = proxy
+        self._exchange = exchange
+        self._response = response
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._held = b""
+        self.streaming = False
+
+    def add(self, payload: bytes) -> None:
+        """The next piece of the body."""
+        if self.streaming:
+            held, self._held = self._held, payload
+            if held:
+                self._exchange.deliver(held)
+            return
+        self._pieces.append(payload)
+        self._size += len(payload)
+        if self._size > KEPT_RESPONSE:
+            self.overflow()
+
+    def overflow(self) -> None:
+        """The response is too large to keep: let it flow from now on, one piece behind."""
+        exchange = self._exchange
+        self.streaming = True
+        exchange.head_sent = True
+        head = self._proxy.response_head(exchange, self._response)
+        if not exchange.detached:
+            exchange.connection.write(head)
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces[:-1]:
+            if piece:
+                exchange.deliver(piece)
+        self._held = pieces[-1] if pieces else b""
+
+    def body(self) -> bytes:
+        """The whole body."""
+        return b"".join(self._pieces)
+
+    def finish(self, trailers: list[bytes]) -> None:
+        """Let the last piece go."""
+        if self._held:
+            self._exchange.deliver(self._held)
+        if self._exchange.writes_chunks and not self._exchange.detached:
+            self._exchange.connection.write(last_chunk(trailers))
+
+    def answer(self, body: bytes, trailers: list[bytes]) -> None:
+        """Answer with the response, whole."""
+        exchange = self._exchange
+        head = self._proxy.response_head(exchange, self._response)
+        exchange.head_sent = True
+        exchange.bytes_out = len(body)
+        if exchange.detached:
+            return
+        if exchange.writes_chunks:
+            body = (chunk(body) if body else b"") + last_chunk(trailers)
+        exchange.connection.write(head + body)
+
+
+def _pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Field lines as names and values."""
+    pairs = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        pairs.append((name, value.strip(b" \t")))
+    return pairs
+
+
+def _loss(error: SidecarError | ClientGone, *, head_came: bool) -> Loss:
+    """Why the outcome is unknown."""
+    if isinstance(error, UpstreamTimeout):
+        return Loss.TIMEOUT
+    if isinstance(error, UpstreamProtocolError):
+        return Loss.PROTOCOL
+    if isinstance(error, UpstreamError):
+        return Loss.TRUNCATED if head_came else Loss.RESET
+    return Loss.UPLOAD

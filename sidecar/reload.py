@@ -1,0 +1,101 @@
+"""Reloading: on SIGHUP, on a change of the file, and when an operator asks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sidecar.log import Log
+    from sidecar.metrics.names import Metrics
+    from sidecar.settings.client import Recompiler
+    from sidecar.settings.model import Settings
+
+_LOOK_SECONDS: Final = 1.0
+
+
+class Reloader:
+    """Compiles the configuration anew and puts it in force, one at a time.
+
+    Args:
+        recompile: Reads the configuration in a process of its own, so that the loop goes on meanwhile.
+        apply: Puts settings in force, or raises ``OSError`` and changes nothing.
+    """
+
+    def __init__(
+        self,
+        recompile: Recompiler,
+        apply: Callable[[Settings], Awaitable[None]],
+        log: Log,
+        metrics: Metrics,
+    ) -> None:
+        self._recompile = recompile
+        self._apply = apply
+        self._log = log
+        self._reloads = metrics.config_reloads.labels()
+        self._failures = metrics.config_reload_failures.labels()
+        self._wanted = asyncio.Event()
+        self._lock = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._seen = self._look()
+
+    def start(self) -> None:
+        """Begin to wait for reasons to reload."""
+        self._tasks = [asyncio.create_task(self._serve(), name="reload")]
+        if self._recompile.file is not None:
+            self._tasks.append(asyncio.create_task(self._watch(), name="watch"))
+
+    def request(self) -> None:
+        """Reload soon; requests of the same moment become one."""
+        self._wanted.set()
+
+    async def reload(self) -> list[str]:
+        """Reload now; what is wrong with the file, or an empty list."""
+        async with self._lock:
+            self._seen = self._look()
+            outcome = await self._recompile()
+            mistakes = [str(mistake) for mistake in outcome] if isinstance(outcome, list) else []
+            if not isinstance(outcome, list):
+                try:
+                    await self._apply(outcome)
+                except OSError as error:
+                    mistakes = [str(error)]
+            if mistakes:
+                self._failures.value += 1
+                self._log.error("reload failed", mistakes=mistakes)
+            else:
+                self._reloads.value += 1
+                self._log.info("reloaded")
+            return mistakes
+
+    async def close(self) -> None:
+        """Stop waiting."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self.reload()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._look() != self._seen:
+                self._seen = self._look()
+                self.request()
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """What tells one version of the file from the next, a replaced file or symbolic link included."""
+        if self._recompile.file is None:
+            return None
+        try:
+            found = Path(self._recompile.file).stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
