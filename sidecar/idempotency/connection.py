@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import hiredis
 
@@ -30,22 +30,20 @@ def pack(arguments: tuple[Argument, ...]) -> bytes:
     return packed
 
 
-class Command:
+class Command(NamedTuple):
     """A command that waits to be sent or answered.
 
     Attributes:
         packed: As it goes over the wire.
         answer: Gets the reply (an error reply as a result too), or an exception.
         deadline: When nobody waits any more, in seconds of the loop's clock.
+        sent: Whether it was on its way when a connection broke, so that it may have been carried out.
     """
 
-    __slots__ = ("answer", "deadline", "packed", "sent")
-
-    def __init__(self, packed: bytes, answer: asyncio.Future[Reply], deadline: float) -> None:
-        self.packed = packed
-        self.answer = answer
-        self.deadline = deadline
-        self.sent = False
+    packed: bytes
+    answer: asyncio.Future[Reply]
+    deadline: float
+    sent: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -89,7 +87,6 @@ class Connection(asyncio.Protocol):
 
     def give(self, command: Command) -> None:
         """Send ``command`` with all others of this turn of the loop."""
-        command.sent = True
         self.unanswered.append(command)
         self._outbox.append(command.packed)
         if not self._flushing:

@@ -225,7 +225,9 @@ class Link:
         self.ahead = server_time - asked_at
 
     def _lost(self, connection: Connection) -> None:
-        unanswered = [command for command in connection.unanswered if not command.answer.done()]
+        unanswered = [
+            command._replace(sent=True) for command in connection.unanswered if not command.answer.done()
+        ]
         if connection is not self._connection:  # it was never ours: its greeting failed
             for command in unanswered:
                 command.answer.set_exception(ConnectionResetError("Redis closed the connection"))
@@ -248,8 +250,9 @@ class Link:
         unanswered = self._waiting if connection is None else connection.unanswered
         for command in unanswered:
             if command.deadline <= now and not command.answer.done():
+                maybe_done = command.sent or connection is not None
                 command.answer.set_exception(
-                    StoreError("Redis is silent", reason="timeout", maybe_done=command.sent)
+                    StoreError("Redis is silent", reason="timeout", maybe_done=maybe_done)
                 )
         if connection is not None and unanswered and unanswered[0].deadline + _PATIENCE <= now:
             connection.abort()

@@ -7,64 +7,70 @@ memory does not, so a lost record cannot lead to a second execution through the 
 from __future__ import annotations
 
 import mmap
+from struct import Struct
 
 _PLACES = 8  # ids in a row
-_ROW = 2 * _PLACES  # cells: the ids' tags, then their expiries
-_CELL = 8  # bytes
-_FREE = 0
-_TAG_DIGITS = 15  # hexadecimal digits that fit a signed 64-bit cell
-_MILLISECONDS = 1000
+_TAG_BYTES = 16  # of an id's hexadecimal digits: 64 bits
+_TAGS_BYTES = _PLACES * _TAG_BYTES
+_EXPIRIES = Struct(f"={_PLACES}d")
+_EXPIRY = Struct("=d")
+_ROW_BYTES = _TAGS_BYTES + _EXPIRIES.size
+_FREE = b"\0"
 
 
 class SentKeys:
     """A bounded set of record ids that expire.
 
     A table of fixed size, like a processor's cache: an id belongs to one row of eight places, and where the
-    row is full the id that expires first gives way. 16 bytes an id. A lookup takes one id for another with
-    a chance of about 2⁻⁴² where the row is full, and then errs on the side of a refusal.
+    row is full the id that expires first gives way. 24 bytes an id. An id is told from another by 64 bits;
+    an error would be on the side of a refusal.
 
     Memory is mapped, not allocated: a table made before ``fork`` is shared by all workers, and pages that
-    were never used cost nothing. A cell is written whole; what two workers can lose to each other in a race
-    is one id.
+    were never used cost nothing. What two workers can lose to each other in a race is one id.
 
     Args:
         capacity: How many ids fit at most; a multiple of 8.
     """
 
-    __slots__ = ("_cells", "_rows")
+    __slots__ = ("_memory", "_rows")
 
     def __init__(self, capacity: int = 1 << 18) -> None:
         self._rows = capacity // _PLACES
-        self._cells = memoryview(mmap.mmap(-1, self._rows * _ROW * _CELL)).cast("q")
+        self._memory = mmap.mmap(-1, self._rows * _ROW_BYTES)
 
     def add(self, record_id: str, expires_at: float) -> None:
         """Remember ``record_id`` until ``expires_at``, seconds of the monotonic clock."""
         tag, start = self._place(record_id)
-        tags = self._cells[start : start + _PLACES].tolist()
-        if tag in tags:
-            place = tags.index(tag)
-        elif _FREE in tags:
-            place = tags.index(_FREE)
-        else:
-            expiries = self._cells[start + _PLACES : start + _ROW].tolist()
-            place = expiries.index(min(expiries))
-        self._cells[start + _PLACES + place] = int(expires_at * _MILLISECONDS)
-        self._cells[start + place] = tag
+        tags = self._memory[start : start + _TAGS_BYTES]
+        position = tags.find(tag)
+        if position < 0:
+            position = tags.find(_FREE)
+        if position < 0:
+            expiries = _EXPIRIES.unpack_from(self._memory, start + _TAGS_BYTES)
+            position = expiries.index(min(expiries)) * _TAG_BYTES
+        _EXPIRY.pack_into(self._memory, _expiry_of(start, position), expires_at)
+        self._memory[start + position : start + position + _TAG_BYTES] = tag
 
     def holds(self, record_id: str, now: float) -> bool:
         """Whether ``record_id`` is remembered at ``now``."""
         tag, start = self._place(record_id)
-        tags = self._cells[start : start + _PLACES].tolist()
-        return tag in tags and now * _MILLISECONDS < self._cells[start + _PLACES + tags.index(tag)]
+        position = self._memory.find(tag, start, start + _TAGS_BYTES)
+        if position < 0:
+            return False
+        (expires_at,) = _EXPIRY.unpack_from(self._memory, _expiry_of(start, position - start))
+        return bool(now < expires_at)
 
     def forget(self, record_id: str) -> None:
         """The key is free again."""
         tag, start = self._place(record_id)
-        tags = self._cells[start : start + _PLACES].tolist()
-        if tag in tags:
-            self._cells[start + _PLACES + tags.index(tag)] = 0
+        position = self._memory.find(tag, start, start + _TAGS_BYTES)
+        if position >= 0:
+            _EXPIRY.pack_into(self._memory, _expiry_of(start, position - start), 0.0)
 
-    def _place(self, record_id: str) -> tuple[int, int]:
-        """The id's tag, and the first cell of its row. Ids are hashes, so any of their digits are as good."""
-        tag = int(record_id[:_TAG_DIGITS], 16)
-        return tag, tag % self._rows * _ROW
+    def _place(self, record_id: str) -> tuple[bytes, int]:
+        """The id's tag and where its row begins. Forked processes hash alike."""
+        return record_id[:_TAG_BYTES].encode(), hash(record_id) % self._rows * _ROW_BYTES
+
+
+def _expiry_of(start: int, position: int) -> int:
+    return start + _TAGS_BYTES + position // _TAG_BYTES * _EXPIRY.size
