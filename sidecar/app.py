@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -22,11 +21,12 @@ from sidecar.metrics.names import Metrics
 from sidecar.metrics.process import define_process_metrics
 from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
-from sidecar.otlp import metrics_target, traces_target
+from sidecar.otlp import traces_target
 from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
 from sidecar.reload import Reloader
 from sidecar.tracing.sampling import sampler_for
+from sidecar.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sidecar.settings.model import Settings
     from sidecar.tracing.tracer import Tracer
 
-VERSION = version("sidecar-proxy")
 _SWEEP_SECONDS = 0.25
 
 
@@ -49,7 +48,7 @@ def run_app(settings: Settings, recompile: Recompiler) -> int:
     try:
         uvloop.run(_main(settings, recompile, log))
     except OSError as error:
-        log.error("start failed", message=str(error))
+        log.error("start failed", message=str(error))  # noqa: TRY400 - our own log; the message is enough
         log.close()
         print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
         return 1
@@ -128,13 +127,15 @@ class App:
             metrics.spans_exported.value_from(lambda: tracer.exporter.exported)
         metrics.breaker_state.collect_from(self._breaker_states)
         metrics.bulkhead_in_use.collect_from(
-            lambda: [({"upstream": u.name}, u.permits.in_use) for u in self.pipeline.upstreams.values()]
+            lambda: [
+                ((upstream.name,), upstream.permits.in_use) for upstream in self.pipeline.upstreams.values()
+            ]
         )
 
-    def _breaker_states(self) -> list[tuple[dict[str, str], float]]:
+    def _breaker_states(self) -> list[tuple[tuple[str, ...], float]]:
         now = self._loop.time()
         return [
-            ({"upstream": upstream.name, "host": host.label}, host.breaker.phase(now))
+            ((self.settings.service, upstream.name, host.label), host.breaker.phase(now))
             for upstream in self.pipeline.upstreams.values()
             for host in upstream.hosts
         ]
@@ -167,7 +168,9 @@ class App:
             self._loop.add_signal_handler(name, self._stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         if settings.store == "memory://":
-            log.warning("memory store", message="idempotency keys do not survive a restart; set `store` for that")
+            log.warning(
+                "memory store", message="idempotency keys do not survive a restart; set `store` for that"
+            )
         self.engine.start()
         await self._start_admin()
         await self._listeners.open(settings)
@@ -205,7 +208,7 @@ class App:
         self._listeners.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_timeout):
-                while self.proxy.active or self._listeners.busy:
+                while self.proxy.active or self._listeners.busy:  # noqa: ASYNC110 - two counts, once in a life
                     await asyncio.sleep(0.01)
         if self.proxy.active:
             log.warning("drain timeout", in_flight=self.proxy.active)
@@ -281,6 +284,3 @@ def _start_tracer(settings: Settings, log: Log) -> Tracer | None:
     from sidecar.tracing.tracer import start_tracer  # noqa: PLC0415 - protobuf is loaded only when needed
 
     return start_tracer(target, service=settings.service, version=VERSION, environ=os.environ, log=log)
-
-
-__all__ = ["App", "metrics_target", "run_app"]

@@ -75,8 +75,10 @@ class Attempts:
             except BaseException:
                 self.leave(exchange)
                 raise
-            if response is not None and upstream.outcomes[response.status] is Outcome.GOOD and (
-                response.status not in RETRYABLE_STATUSES
+            if (
+                response is not None
+                and upstream.outcomes[response.status] is Outcome.GOOD
+                and (response.status not in RETRYABLE_STATUSES)
             ):
                 return response
             pause = self._judge(exchange, upstream, response, error)
@@ -354,4 +356,3 @@ def _outcome_of(error: UpstreamError) -> str:
         return "protocol_error"
     assert isinstance(error, UpstreamUnreachable)
     return "reset" if error.sent else "connect_failure"
-

@@ -9,7 +9,7 @@
     ├── NoRoute ────────────────── 404 NO_ROUTE
     ├── RequestTimeout ─────────── 408 REQUEST_TIMEOUT
     ├── DuplicateInProgress ────── 409 DUPLICATE_REQUEST_IN_PROGRESS
-    ├── OutcomeUnknown ─────────── 409 IDEMPOTENCY_OUTCOME_UNKNOWN   (504 for the caller whose own exchange it was)
+    ├── OutcomeUnknown ─────────── 409 IDEMPOTENCY_OUTCOME_UNKNOWN   (504 for whose own exchange it was)
     ├── ResponseNotReplayable ──── 409 RESPONSE_NOT_REPLAYABLE
     ├── BodyTooLarge ───────────── 413 BODY_TOO_LARGE
     ├── UriTooLong ─────────────── 414 URI_TOO_LONG
@@ -212,5 +212,5 @@ class LoopDetected(SidecarError):
     status, code = 508, "LOOP_DETECTED"
 
 
-class ClientGone(Exception):  # noqa: N818 - a fact about the peer, not a fault
+class ClientGone(Exception):
     """The client's connection is gone; there is nobody to answer."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.errors import BadRequest, BodyTooLarge, ClientGone, RequestTimeout, UpstreamError, UpstreamTimeout
+from sidecar.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ClientGone,
+    RequestTimeout,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from sidecar.net.deadlines import NEVER
 from sidecar.wire.body import chunk, last_chunk
 
@@ -79,13 +86,8 @@ class Exchange:
         "_timeout_reason",
         "_waiter",
         "added",
-        "streaming",
-        "retrying",
-        "permit",
-        "held",
-        "head_at",
-        "attempt_started",
         "attempt_records",
+        "attempt_started",
         "attempts",
         "body_limit",
         "breaker",
@@ -98,23 +100,28 @@ class Exchange:
         "fingerprinter",
         "forwards_expect",
         "head",
+        "head_at",
         "head_sent",
+        "held",
         "idempotency",
         "key",
         "looked_at",
         "notes",
         "outlives_client",
         "parameters",
+        "permit",
         "plan",
         "reason",
         "request_done",
         "request_id",
         "request_sent",
         "retry_skipped",
+        "retrying",
         "sent",
         "started",
         "started_ns",
         "status",
+        "streaming",
         "timer",
         "total_deadline",
         "trace",
@@ -127,7 +134,7 @@ class Exchange:
     plan: Plan
     trace: TraceContext
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one line a slot
         self,
         connection: ServerConnection,
         head: RequestHead,
@@ -210,12 +217,10 @@ class Exchange:
     def fail(self, error: BaseException) -> None:
         """Something went wrong; the first error counts."""
         waiter = self._waiter
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_exception(error)
-                return
-            # It has been woken, but has not run yet: the error is met at the next wait.
-        if self._failure is None:
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        elif self._failure is None:
+            # Nobody waits, or who did has been woken and has not run yet: the next wait meets it.
             self._failure = error
 
     def check(self) -> None:

@@ -15,9 +15,9 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from sidecar.idempotency.core import Loss
+from sidecar.idempotency.core import BUFFERED_BODY, Loss
 from sidecar.idempotency.engine import Replay, Undecided
-from sidecar.idempotency.fingerprint import BUFFERED_BODY, Fingerprinter
+from sidecar.idempotency.fingerprint import Fingerprinter
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, phrase_of
 from sidecar.wire.body import chunk, last_chunk

@@ -76,7 +76,9 @@ class Listeners:
         self._open.update(opened)
         self._retired = [listener for listener in self._retired if listener.connections]
 
-    async def _start(self, entry: model.Listener, settings: model.Settings) -> tuple[Listener, asyncio.Server]:
+    async def _start(
+        self, entry: model.Listener, settings: model.Settings
+    ) -> tuple[Listener, asyncio.Server]:
         loop = asyncio.get_running_loop()
         listener = _new_listener(entry, settings, self._handler, self._deadlines)
         tls = server_context(entry.tls) if entry.tls is not None else None
@@ -114,7 +116,7 @@ def _new_listener(
 ) -> Listener:
     correlation = entry.correlation or settings.correlation
     rules = {**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)}
-    listener = Listener(
+    return Listener(
         entry.name,
         scheme="http" if entry.tls is None else "https",
         handler=handler,
@@ -125,7 +127,6 @@ def _new_listener(
         trust_ids=correlation.inbound == "trust",
         correlation_field=correlation.header.lower().encode(),
     )
-    return listener
 
 
 def _configure(listener: Listener, settings: model.Settings) -> None:

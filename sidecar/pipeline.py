@@ -1,4 +1,4 @@
-"""A configuration made ready for requests: everything that can be looked up, joined or made is, once, at load."""
+"""A configuration made ready for requests: what can be looked up, joined or made is, once, at load."""
 
 from __future__ import annotations
 
@@ -96,8 +96,10 @@ class Upstream:
             self.permits: Permits[Waiter] = Permits(bulkhead.max_concurrent, bulkhead.max_queue, grant=wake)
         else:
             # What is in flight goes on counting under the new bounds.
-            self.budget = previous.budget if previous.settings.retry.budget == settings.retry.budget else (
-                RetryBudget(settings.retry.budget)
+            self.budget = (
+                previous.budget
+                if previous.settings.retry.budget == settings.retry.budget
+                else (RetryBudget(settings.retry.budget))
             )
             self.permits = previous.permits
             self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
@@ -161,7 +163,12 @@ class Plan:
     """
 
     def __init__(
-        self, route: model.Route, upstream: Upstream, fallback: Upstream | None, build: Build, policy: RoutePolicy
+        self,
+        route: model.Route,
+        upstream: Upstream,
+        fallback: Upstream | None,
+        build: Build,
+        policy: RoutePolicy,
     ) -> None:
         self.name = route.name
         self.template = route.match.path or route.match.prefix or "/"
@@ -223,7 +230,7 @@ class Pipeline:
             on_transition=on_transition,
         )
         before = previous.upstreams if previous is not None else {}
-        self.upstreams = {
+        self.upstreams: dict[str, Upstream] = {
             name: Upstream(name, upstream, build, before.get(name))
             for name, upstream in settings.upstreams.items()
         }
@@ -252,7 +259,9 @@ def _policy(settings: model.Settings, route: model.Route) -> RoutePolicy:
     wanted = route.idempotency
     field = settings.correlation.header.lower().encode()
     if wanted is None:
-        return RoutePolicy(service=settings.service, route=route.name, enabled=False, correlation_header=field)
+        return RoutePolicy(
+            service=settings.service, route=route.name, enabled=False, correlation_header=field
+        )
     return RoutePolicy(
         service=settings.service,
         route=route.name,
@@ -299,5 +308,3 @@ def server_context(tls: model.ListenerTls) -> ssl.SSLContext:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(tls.client_ca)
     return context
-
-

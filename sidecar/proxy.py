@@ -123,9 +123,7 @@ class Proxy:
             exchange.correlation_id,
             exchange.request_id,
         )
-        exchange.trace = admit(
-            special.get(b"traceparent", ()), special.get(b"tracestate", ()), self._sampler
-        )
+        exchange.trace = admit(special.get(b"traceparent", ()), special.get(b"tracestate", ()), self._sampler)
         if self._tracer is not None and exchange.trace.sampled:
             exchange.attempt_records = []
         via = special.get(b"via")

@@ -61,6 +61,7 @@ def error_reply(error: SidecarError, *, accept: list[bytes], correlation_id: byt
         added: Field lines of our own, each with its CRLF.
     """
     identity = correlation_id.decode("latin-1")
+    body: dict[str, object]
     if any(b"application/problem+json" in value.lower() for value in accept):
         media_type = b"application/problem+json"
         body = {
@@ -80,14 +81,17 @@ def error_reply(error: SidecarError, *, accept: list[bytes], correlation_id: byt
     retry_after = b""
     if error.retry_after is not None:
         retry_after = b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
-    return b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\nX-Sidecar-Reason: %b\r\n%b%b\r\n%b" % (
-        error.answer_status,
-        _PHRASES[error.answer_status],
-        DATE.line(),
-        media_type,
-        len(payload),
-        error.code.lower().encode(),
-        retry_after,
-        added,
-        payload,
+    return (
+        b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\nX-Sidecar-Reason: %b\r\n%b%b\r\n%b"
+        % (
+            error.answer_status,
+            _PHRASES[error.answer_status],
+            DATE.line(),
+            media_type,
+            len(payload),
+            error.code.lower().encode(),
+            retry_after,
+            added,
+            payload,
+        )
     )

@@ -35,7 +35,9 @@ def correlation_of(request: web.Request) -> str:
     """The request's correlation id, its own or a fresh one."""
     found: str | None = request.get("correlation_id")
     if found is None:
-        values = [value.encode("latin-1", "replace") for value in request.headers.getall(CORRELATION_FIELD, [])]
+        values = [
+            value.encode("latin-1", "replace") for value in request.headers.getall(CORRELATION_FIELD, [])
+        ]
         found = choose(values).decode()
         request["correlation_id"] = found
     return found

@@ -8,9 +8,11 @@ that comes and its deadline has moved on.
 
 from __future__ import annotations
 
-import asyncio
 import math
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 TICK: Final = 0.02
 """Seconds between two sweeps: how late a deadline may be noticed."""

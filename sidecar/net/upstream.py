@@ -231,7 +231,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.wake(head)
 
     def _check_interim(self, head: ResponseHead, exchange: Exchange) -> None:
-        """A 100 only when asked for, and no interim status twice: what repeats is not a server but an attack."""
+        """A 100 only when asked for, and no interim status twice."""
         status = head.status
         if status in self._interim or (status == 100 and not exchange.forwards_expect):  # noqa: PLR2004
             raise UpstreamProtocolError(f"an unexpected {status}", reason="unexpected_1xx", sent=True)

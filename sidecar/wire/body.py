@@ -1,12 +1,11 @@
 """Bodies: how far they reach, and what is inside the framing (RFC 9112, sections 6 and 7).
 
-Every body has ``feed(data) -> payload``, ``done``, ``rest`` (octets behind its end) and ``trailers``. The error
-that a malformed body raises is the caller's choice: a client's is a 400, an upstream's a 502.
+The error that a malformed body raises is the caller's choice: a client's is a 400, an upstream's a 502.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sidecar.wire import grammar
 
@@ -29,44 +28,39 @@ _FORBIDDEN_TRAILERS: Final = frozenset(
 )
 
 
-class Body(Protocol):
-    """What every kind of body offers."""
+class Body:
+    """A body being read.
 
-    done: bool
-    rest: bytes
-    trailers: list[bytes]
+    Attributes:
+        done: Whether its end has been seen.
+        rest: Octets behind its end.
+        trailers: Field lines behind a chunked body that may be passed on.
+    """
+
+    __slots__ = ("done", "rest", "trailers")
+
+    def __init__(self, *, done: bool = False) -> None:
+        self.done = done
+        self.rest = b""
+        self.trailers: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """The payload in ``data``."""
-        ...
+        raise AssertionError(f"a message without a body has no octets: {data[:20]!r}")
 
 
-class NoBody:
-    """A message without a body."""
-
-    __slots__ = ()
-    done = True
-    rest = b""
-    trailers: Final[list[bytes]] = []
-
-    def feed(self, data: bytes) -> bytes:
-        """Never called: the body was done before it began."""
-        raise AssertionError(data)
+NO_BODY: Final = Body(done=True)
+"""Of a message without one."""
 
 
-NO_BODY: Final[Body] = NoBody()  # type: ignore[assignment]  # its attributes are constants
-
-
-class LengthBody:
+class LengthBody(Body):
     """A body of known length: counted, never looked at."""
 
-    __slots__ = ("done", "remaining", "rest")
-    trailers: Final[list[bytes]] = []  # type: ignore[misc]  # a constant where the protocol has a variable
+    __slots__ = ("remaining",)
 
     def __init__(self, length: int) -> None:
+        super().__init__(done=length == 0)
         self.remaining = length
-        self.done = length == 0
-        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """The part of ``data`` that belongs to the body."""
@@ -84,15 +78,10 @@ class LengthBody:
         return data[:cut]
 
 
-class UntilCloseBody:
+class UntilCloseBody(Body):
     """A response's body that ends with the connection; ``end`` is called then."""
 
-    __slots__ = ("done",)
-    rest = b""
-    trailers: Final[list[bytes]] = []
-
-    def __init__(self) -> None:
-        self.done = False
+    __slots__ = ()
 
     def feed(self, data: bytes) -> bytes:
         """All of ``data``."""
@@ -103,24 +92,22 @@ class UntilCloseBody:
         self.done = True
 
 
-class ChunkedBody:
-    """A chunked body, decoded strictly: CRLF only, checked behind every chunk, extensions and trailers bounded."""
+class ChunkedBody(Body):
+    """A chunked body, decoded strictly: CRLF only, and everything around the payload bounded."""
 
-    __slots__ = ("_error", "_extensions", "_held", "_left", "_limits", "_phase", "done", "rest", "trailers")
+    __slots__ = ("_error", "_extensions", "_held", "_left", "_limits", "_phase")
 
     _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
 
     def __init__(self, limits: Limits, error: Callable[[str, str], Exception]) -> None:
         """Decode with ``limits`` on trailers; ``error(message, reason)`` makes what is raised."""
+        super().__init__()
         self._limits = limits
         self._error = error
         self._held = b""
         self._phase = self._SIZE
         self._left = 0
         self._extensions = 0
-        self.done = False
-        self.rest = b""
-        self.trailers: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         """The payload in ``data``, without framing."""
@@ -163,7 +150,9 @@ class ChunkedBody:
         if end < 0:
             line = data[position:]
             if len(line) > _LONGEST_CHUNK_LINE or grammar.BARE_LINE_END.search(line):
-                raise self._error("a chunk's size line is too long or ends with a bare CR or LF", "chunk_size")
+                raise self._error(
+                    "a chunk's size line is too long or ends with a bare CR or LF", "chunk_size"
+                )
             if line[:1] not in b"0123456789abcdefABCDEF":
                 raise self._error("a chunk's size is not a hexadecimal number", "chunk_size")
             self._held = line
@@ -192,9 +181,7 @@ class ChunkedBody:
         lines = block[:-4].split(b"\r\n") if len(block) > 2 else []  # noqa: PLR2004 - more than the last CRLF
         if len(lines) > self._limits.headers:
             raise self._error("too many trailer fields", "trailers")
-        self.trailers = [
-            line for line in lines if line.partition(b":")[0].lower() not in _FORBIDDEN_TRAILERS
-        ]
+        self.trailers = [line for line in lines if line.partition(b":")[0].lower() not in _FORBIDDEN_TRAILERS]
         self.rest = data[end + 2 :]
         self.done = True
         return len(data)

@@ -10,7 +10,9 @@ import re
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110, section 5.6.2
 FIELD_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"  # RFC 9110, section 5.5: no control character but HTAB
-FIELD_LINES = rb"((?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+)"  # no white space before the colon, no folding
+FIELD_LINES = (
+    rb"((?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+)"
+)  # no white space before the colon, no folding
 
 # RFC 9112, section 3. The target is any visible ASCII here; `target.py` looks at its form.
 REQUEST_HEAD = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n")
@@ -30,7 +32,13 @@ DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no body is longer than 2**59 
 # the grammar (BWS), but never at the end of the line, where parsers have been seen to differ.
 _QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*+"'
 CHUNK_LINE = re.compile(
-    rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[ \t]*" + TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*+)\Z"
+    rb"([0-9A-Fa-f]{1,15})((?:[ \t]*;[ \t]*"
+    + TOKEN
+    + rb"(?:[ \t]*=[ \t]*(?:"
+    + TOKEN
+    + rb"|"
+    + _QUOTED
+    + rb"))?)*+)\Z"
 )
 
 # RFC 3986, section 3.2, without user information, percent-encoding and the comma (a list in disguise).

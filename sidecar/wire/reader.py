@@ -111,7 +111,9 @@ class RequestReader(_Reader):
             return
         checked = self._checked
         if grammar.BARE_LINE_END.search(buffer, checked) or grammar.FORBIDDEN_OCTET.search(buffer, checked):
-            raise BadRequest("a line ends with a bare CR or LF, or holds a control character", reason="line_end")
+            raise BadRequest(
+                "a line ends with a bare CR or LF, or holds a control character", reason="line_end"
+            )
         # The last three octets may be the beginning of the empty line.
         self._checked = max(0, len(buffer) - 3)
 
