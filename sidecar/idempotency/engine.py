@@ -15,7 +15,6 @@ from sidecar.idempotency.leases import Leases
 from sidecar.idempotency.ledger import Ledger
 from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import Claim, Granted, StoreError
-from sidecar.idempotency.timed import TimedStore
 from sidecar.ids import random_bytes
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ class Engine:
         store: Where records live.
         clock: For this process's own times; leases go by the store's clock.
         sent: Memory of keys that were sent; workers share one that was made before they were forked.
-        observe: Called with the name of each operation of the store and the seconds that it took.
+        observe: Called with the name of an operation of the store that a request waited for (``claim``,
+            ``complete``, ``release``, ``mark_unknown``) and the seconds that it took.
 
     Attributes:
         store: Where records live.
@@ -54,9 +54,9 @@ class Engine:
         sent: SentKeys | None = None,
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
-        self.store = store if observe is None else TimedStore(store, observe, clock)
-        self._ledger = Ledger(self.store, sent or SentKeys(), clock)
-        self._leases = Leases(self.store, self._ledger.running, clock)
+        self.store = store
+        self._ledger = Ledger(store, sent or SentKeys(), clock, observe)
+        self._leases = Leases(store, self._ledger.running, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:

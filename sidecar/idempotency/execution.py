@@ -35,7 +35,7 @@ class Execution:
         claim: What the record holds; ``None`` where the execution is not protected.
         result: For ``idempotency_requests_total``: ``executed``, then perhaps ``released``, ``unknown``,
             ``not_stored``; ``unprotected`` from the beginning.
-        response: The response, from the moment it is known until it is in the store.
+        response: The response, while the store does not take it.
         renew_at: When the lease is to be renewed, by the monotonic clock; ``NEVER`` once it is settled.
     """
 

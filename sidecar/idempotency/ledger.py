@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.idempotency.core import RecordUnreadableError
@@ -27,6 +28,13 @@ _CLOCK_DRIFT = 0.001  # the sidecar's memory must not outlive the store's record
 _logger = logging.getLogger(__name__)
 
 
+Observe = Callable[[str, float], None]
+
+
+def _ignore(operation: str, seconds: float) -> None:
+    """The default for ``observe``."""
+
+
 class _Pending(NamedTuple):
     """A write that the store has not taken yet: the response to keep, or a claim to release."""
 
@@ -45,17 +53,19 @@ class Ledger:
     Attributes:
         store: Where records live.
         now: The monotonic clock.
-        running: Executions of this process by record id, from their claim until the store knows their
-        outcome.
+        running: Executions of this process by record id, until the store knows their outcome.
     """
 
-    __slots__ = ("_pending", "_pending_bytes", "_sent", "_work", "now", "running", "store")
+    __slots__ = ("_observe", "_pending", "_pending_bytes", "_sent", "_work", "now", "running", "store")
 
-    def __init__(self, store: IdempotencyStore, sent: SentKeys, clock: Clock) -> None:
+    def __init__(
+        self, store: IdempotencyStore, sent: SentKeys, clock: Clock, observe: Observe | None
+    ) -> None:
         self.store = store
         self.running: dict[str, Execution] = {}
         self.now = clock.monotonic
         self._sent = sent
+        self._observe = observe or _ignore
         self._pending: dict[bytes, _Pending] = {}
         self._pending_bytes = 0
         self._work = asyncio.Event()
@@ -74,6 +84,7 @@ class Ledger:
             StoreError: The store is down.
             RecordUnreadableError: What stands there cannot be read.
         """
+        started = self.now()
         try:
             return await self.store.claim(claim, over=over, watched=watched)
         except StoreError as error:
@@ -83,6 +94,8 @@ class Ledger:
         except asyncio.CancelledError:
             self.abandon(claim)
             raise
+        finally:
+            self._observe("claim", self.now() - started)
 
     def remembers(self, record_id: str) -> bool:
         """Whether the key was sent from here, whatever the store says."""
@@ -119,7 +132,7 @@ class Ledger:
         """Keep the response; ``executed``, or ``not_stored`` if the store did not take it now."""
         execution.renew_at = NEVER
         self._remember(execution.claim)
-        execution.response = response
+        started = self.now()
         try:
             settled = await self.store.complete(execution.claim, response)
         except BaseException as error:
@@ -127,6 +140,8 @@ class Ledger:
             if isinstance(error, StoreError):
                 return "not_stored"
             raise
+        finally:
+            self._observe("complete", self.now() - started)
         if settled is Settled.GONE:
             self._postpone(_Pending(execution.claim, response, execution))
             return "not_stored"
@@ -136,6 +151,7 @@ class Ledger:
     async def release(self, execution: Execution) -> None:
         """Free the key."""
         execution.renew_at = NEVER
+        started = self.now()
         try:
             await self.store.release(execution.claim)
         except StoreError:
@@ -144,6 +160,7 @@ class Ledger:
             self.abandon(execution.claim)
             raise
         finally:
+            self._observe("release", self.now() - started)
             self._finish(execution)
 
     async def lose(self, execution: Execution, loss: Loss) -> None:
@@ -151,11 +168,13 @@ class Ledger:
         execution.renew_at = NEVER
         if not execution.policy.reexecute:
             self._remember(execution.claim)
+        started = self.now()
         try:
             await self.store.mark_unknown(execution.claim, loss)
         except StoreError as error:
             _logger.warning("cannot record the unknown outcome of %r: %s", execution, error)
         finally:
+            self._observe("mark_unknown", self.now() - started)
             self._finish(execution)
 
     def abandon(self, claim: Claim) -> None:

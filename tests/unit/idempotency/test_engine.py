@@ -508,9 +508,22 @@ async def test_fingerprints_of_large_documents_are_taken_in_a_thread():
 
 
 async def test_start_and_stop():
+    engine = Engine(MemoryStore())
+    engine.start()
+    await engine.aclose()
+
+
+async def test_what_requests_wait_for_is_timed():
     seen = []
     engine = Engine(MemoryStore(), observe=lambda operation, seconds: seen.append((operation, seconds >= 0)))
-    engine.start()
-    assert await engine.store.get("0" * 64) is None
-    await engine.aclose()
-    assert seen == [("get", True)]
+    fingerprint = await engine.fingerprint(POLICY, b"POST", b"/", b"", b"")
+    for key in (b"a", b"b", b"c"):
+        execution = await engine.claim(POLICY, POLICY.record_id([[]], key), fingerprint, "c")
+        if key == b"a":
+            await execution.complete(200, [], b"")
+        elif key == b"b":
+            await execution.release()
+        else:
+            await execution.mark_unknown(Loss.RESET)
+    operations = ["claim", "complete", "claim", "release", "claim", "mark_unknown"]
+    assert seen == [(operation, True) for operation in operations]
