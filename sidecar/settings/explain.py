@@ -31,9 +31,14 @@ def explain(path: Path, detail: ErrorDetails) -> str:
                 else f"expected a list, got {describe(raw)}"
             )
         case "dataclass_type" | "dict_type":
-            return f"expected keys and values, got {describe(raw)}"
+            return f"expected keys and values{_or_off(path)}, got {describe(raw)}"
         case _:
             return detail["msg"].removeprefix("Value error, ")
+
+
+def _or_off(path: Path) -> str:
+    section = section_at(path[:-1])
+    return ", or off" if section is not None and keys_of(section)[str(path[-1])].off else ""
 
 
 def _unknown_key(path: Path) -> str:

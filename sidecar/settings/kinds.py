@@ -318,3 +318,16 @@ class Switchable:
         if isinstance(raw, str) and raw.lower() in _FALSE:
             return None
         return raw
+
+
+class AnyCase:
+    """Lets a fixed choice be written in upper case too."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see the module's docstring
+
+        return core_schema.no_info_before_validator_function(self._read, handler(source))
+
+    @staticmethod
+    def _read(raw: object) -> object:
+        return raw.lower() if isinstance(raw, str) else raw

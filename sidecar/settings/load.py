@@ -84,7 +84,7 @@ def _read_flags(flags: Flags, below: dict[str, Tree]) -> Overlay:
         names = list(upstreams) if isinstance(upstreams, dict) else []
         path = ("upstreams", names[0] if len(names) == 1 else "app")
         overlay.put((*path, "url"), flags.upstream, "--upstream")
-        overlay.drop((*path, "urls"))
+        overlay.put((*path, "urls"), [], "--upstream")
     return overlay
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 
 from sidecar.settings.addresses import Address, UpstreamUrl
 from sidecar.settings.kinds import (
+    AnyCase,
     Bind,
     Duration,
     Flag,
@@ -39,6 +40,7 @@ HeaderName = Annotated[str, Text(TOKEN, "a header's name")]
 Method = Annotated[str, Text(TOKEN, "an HTTP method such as POST")]
 Status = Annotated[int, Whole("100", "599")]
 ErrorStatus = Annotated[int, Whole("400", "599")]
+HostName = Annotated[str, Text(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253}", "a host name", lower=True)]
 FilePath = Annotated[str, Text(r"[^\x00]{1,4096}", "a path")]
 Pointer = Annotated[str, Text(POINTER, "a JSON pointer such as /customer/id")]
 Template = Annotated[str, Text(r"/[!-~]{0,2047}", "a path that begins with /")]
@@ -140,8 +142,8 @@ class Tracing(Section):
 class Log(Section):
     """Logs on standard output."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious line that is written. Access lines are `info`."""
+    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase()] = "info"
+    """The least serious line that is written, in upper or lower case. Access lines are `info`."""
 
     format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
@@ -317,7 +319,7 @@ class UpstreamTls(Section):
 class Upstream(Section):
     """A service that requests go to, on one host or on several in turn, past those whose breaker is open."""
 
-    url: Annotated[UpstreamUrl | None, Url(none=True)] = None
+    url: Annotated[UpstreamUrl, Url()] | None = None
     """Its host: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`. Either this or `urls`."""
 
     urls: tuple[Annotated[UpstreamUrl, Url()], ...] = ()
@@ -360,9 +362,7 @@ class Match(Section):
     listener: Name | None = None
     """Only requests that came in there."""
 
-    host: Annotated[
-        str | None, Text(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253}", "a host name", none=True, lower=True)
-    ] = None
+    host: HostName | None = None
     """Only requests for this host; upper and lower case and the port make no difference."""
 
     path: Template | None = None

@@ -64,14 +64,6 @@ class Overlay:
         _set(place, path[-1], value)
         self.origins[path] = origin
 
-    def drop(self, path: Path) -> None:
-        """Remove the key at ``path``, which this source has changed a sibling of."""
-        place: Tree = self.tree
-        for step in path[:-1]:
-            place = _get(place, step)
-        if isinstance(place, dict):
-            place.pop(str(path[-1]), None)
-
 
 def _key(place: Tree, step: str) -> str | int:
     if isinstance(place, dict):

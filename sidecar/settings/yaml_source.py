@@ -247,6 +247,10 @@ def _line(event: yaml.Event) -> int:
     return 0 if event.start_mark is None else event.start_mark.line
 
 
+def _as_written(text: str) -> str:
+    return _UNSET.sub(r"${\1}", text)
+
+
 class _Flattener:
     """Turns the graph into a tree with a line for each path, aliases expanded."""
 
@@ -273,31 +277,34 @@ class _Flattener:
         if isinstance(node.value, list):
             return [self._value(item, (*path, index), item.line) for index, item in enumerate(node.value)]
         if isinstance(node.value, dict):
-            for key, repeated in node.repeated:
-                self._add(
-                    (*path, key),
-                    repeated,
-                    f"stands twice: the first is in line {self._number(node.value[key][0])}",
-                )
-            return {
-                self._text(key, (*path, key), key_line): self._value(item, (*path, key), key_line)
-                for key, (key_line, item) in node.value.items()
-            }
-        return None if node.value is None else self._text(node.value, path, line)
+            return self._mapping(node, node.value, path)
+        return node.value if node.value is None else self._text(node.value, path, line)
+
+    def _mapping(self, node: _Node, pairs: dict[str, tuple[int, _Node]], path: Path) -> Tree:
+        for key, repeated in node.repeated:
+            first = self._number(pairs[key][0])
+            self._add((*path, key), repeated, f"stands twice: the first is in line {first}")
+        tree: dict[str, Tree] = {}
+        for key, (line, item) in pairs.items():
+            name = self._text(key, (*path, _as_written(key)), line)
+            tree[name] = self._value(item, (*path, name), line)
+        return tree
 
     def _text(self, text: str, path: Path, line: int) -> str:
+        """``text``, with variables that are not set as they were written, each a mistake."""
+        if _MARK not in text:
+            return text
         for name in _UNSET.findall(text):
             if _REFERENCE.fullmatch(name):
-                message = f"the environment variable {name} is not set: set it, or write ${{{name}:-default}}"
+                cure = f"set it, or write ${{{name}:-default}}"
+                self._add(path, line, f"the environment variable {name} is not set: {cure}")
             else:
-                message = (
-                    f"expected ${{NAME}} or ${{NAME:-default}}, got ${{{name}}} ($${{ stands for ${{ itself)"
-                )
-            self._add(path, line, message)
-        return text
+                expected = "expected ${NAME} or ${NAME:-default}"
+                self._add(path, line, f"{expected}, got ${{{name}}} ($${{ stands for ${{ itself)")
+        return _as_written(text)
 
     def _add(self, path: Path, line: int, message: str) -> None:
-        mistake = Mistake(self._at(line), _UNSET.sub(r"${\1}", dotted(path)), message)
+        mistake = Mistake(self._at(line), dotted(path), message)
         if mistake not in self._document.mistakes:
             self._document.mistakes.append(mistake)
 
