@@ -9,5 +9,4 @@ from sidecar.version import VERSION
 
 def version() -> None:
     """Print the version of the sidecar and of the Python that runs it."""
-    implementation = platform.python_implementation()
-    print(f"sidecar {VERSION} ({implementation} {platform.python_version()})")
+    print(f"sidecar {VERSION} ({platform.python_implementation()} {platform.python_version()})")

@@ -266,7 +266,10 @@ class SecretUrl(Kind[str]):
             # Only the scheme is echoed: the rest may hold a password.
             came = f"{units.quote(scheme)}://…" if separator else "a value without ://"
             raise ValueError(f"expected {self.expected}, got {came}")
-        if scheme != "memory" and not rest.strip("/"):
+        if scheme == "memory":
+            if rest:
+                raise ValueError("nothing follows memory://")
+        elif not rest.strip("/"):
             raise ValueError(f"{scheme}:// names no host")
         return text
 

@@ -68,3 +68,8 @@ def test_a_bad_secret_is_not_echoed():
     with pytest.raises(ValueError, match="got a value without ://") as caught:
         SecretUrl("redis", "memory").parse("hunter2")
     assert "hunter" not in str(caught.value)
+
+
+def test_nothing_follows_memory():
+    with pytest.raises(ValueError, match="nothing follows memory://"):
+        SecretUrl("redis", "memory").parse("memory://host")
