@@ -2,10 +2,10 @@
 
 ::
 
-    flags ─┐
-    SIDECAR_… ─┤ layers ─► pydantic validates ─► checks ─► Settings ──pickle──► the running process
-    FILE ─ yaml_source ─┘  (all in a child process)
+    flags ────────────────┐
+    SIDECAR_… environment ┼─ sources ─► pydantic ─► checks ─► resolve ─► Settings ─► the running process
+    FILE ── yaml_source ──┘  └─────────────── a child process ───────────────┘  pipe
 
-The running process imports ``model`` and ``client`` only: pydantic, PyYAML and typer cost more memory than a
-whole idle sidecar should, so they live and die in the child (``python -m sidecar.settings.compile``).
+The running process imports ``model``, ``child`` and ``client`` only: pydantic, PyYAML and typer cost more
+memory than a whole idle sidecar should, so they live and die in the child (``sidecar.settings.compile``).
 """
