@@ -48,6 +48,7 @@ def _options(timeout: float) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "retry": Retry(ConstantBackoff(0.01), 1),
+        "protocol": 2,  # its answers have one shape in all versions of redis-py
     }
 
 
