@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from itertools import count
 from typing import TYPE_CHECKING
 
 import hiredis
@@ -167,16 +168,17 @@ class Link:
             self._connecting = self._loop.create_task(self._keep_connecting(), name="idempotency redis")
 
     async def _keep_connecting(self) -> None:
-        """Try until there is a connection."""
+        """Try until there is a connection. Who waits is refused after the second failure in a row."""
         delay = _FIRST_DELAY
-        while True:
+        for attempt in count(1):
             try:
                 async with asyncio.timeout(_CONNECT_TIMEOUT):
                     connection = await self._open()
             except (OSError, StoreError, hiredis.HiredisError) as error:  # TimeoutError is an OSError
-                self._refusal = f"cannot connect to Redis: {error or 'no answer in time'}"
-                self._refuse_waiting(self._refusal)
-                self._report_trouble()
+                if attempt > 1:
+                    self._refusal = f"cannot connect to Redis: {error or 'no answer in time'}"
+                    self._refuse_waiting(self._refusal)
+                    self._report_trouble()
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads attempts
                 delay = min(2 * delay, _LONGEST_DELAY)
             else:

@@ -117,6 +117,7 @@ class ScriptRunner:
             StoreError: The server cannot be used.
             ForeignRecordError: The key holds something that is no string.
         """
+        asking = False
         for _ in range(_MOST_REDIRECTIONS):
             call = script.by_name + arguments
             word = str(error).partition(" ")[0]
@@ -124,10 +125,12 @@ class ScriptRunner:
                 call = script.by_source + arguments
             elif word in ("MOVED", "ASK"):
                 link = self.servers.moved(error)
-                if word == "ASK":
-                    link.send(pack(("ASKING",)), patience).add_done_callback(_forget)
+                asking = word == "ASK"
             else:
                 break
+            if asking:
+                # The slot is on its way to this node, which serves it only to a command right after ASKING.
+                link.send(pack(("ASKING",)), patience).add_done_callback(_forget)
             reply = await link.send(call, patience)
             if not isinstance(reply, hiredis.HiredisError):
                 return reply

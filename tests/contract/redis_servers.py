@@ -122,10 +122,9 @@ class Cluster:
     """Three masters that share the slots."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.nodes = [
-            Server(kind, folder, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-            for _ in range(CLUSTER_NODES)
-        ]
+        buses = [free_port() for _ in range(CLUSTER_NODES)]
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
+        self.nodes = [Server(kind, folder, *options, "--cluster-port", str(bus)) for bus in buses]
         self.url = f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
         share = SLOTS // CLUSTER_NODES + 1
         for index, node in enumerate(self.nodes):
@@ -133,7 +132,8 @@ class Cluster:
             assert node.command("CLUSTER", "ADDSLOTSRANGE", index * share, last) == b"+OK\r\n"
             assert node.command("CLUSTER", "SET-CONFIG-EPOCH", index + 1) == b"+OK\r\n"
         for node in self.nodes[1:]:
-            assert node.command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port) == b"+OK\r\n"
+            meet = node.command("CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port, buses[0])
+            assert meet == b"+OK\r\n"
         eventually(self._is_whole, "the cluster is whole", within=20)
 
     def node_id(self, index: int) -> str:

@@ -69,7 +69,7 @@ def test_tls():
 
 @pytest.mark.parametrize("parameter", ["ssl_ca_certs", "ssl_certfile"])
 def test_files_of_tls_are_read(parameter, tmp_path):
-    with pytest.raises(OSError, match="missing|No such file"):
+    with pytest.raises(OSError, match=r"missing|No such file"):
         parse_redis_url(f"rediss://h?{parameter}={tmp_path}/missing").ssl_context()
 
 
