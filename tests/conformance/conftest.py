@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.raw import Client, error_of
 from tests.support.sidecar import Sidecar
-from tests.support.upstream import Connection, Handler, Reply, Upstream
+from tests.support.upstream import OK, Connection, Handler, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Rig:
         def answer(connection: Connection, request: Request) -> None:
             connection.read_body(request)
             seen.append(request)
-            Reply()(connection, request)
+            connection.send(OK)
 
         self.upstream.reply = answer
         return seen
@@ -107,6 +107,5 @@ def shared_rig(tmp_path_factory) -> Iterator[Rig]:
 
 @pytest.fixture
 def rig(shared_rig: Rig) -> Rig:
-    shared_rig.upstream.reply = Reply()
-    shared_rig.upstream.replies.clear()
+    shared_rig.upstream.forget()
     return shared_rig

@@ -135,6 +135,7 @@ class Upstream:
         self.reply: Handler = reply or Reply()
         self.replies: dict[str, Handler] = {}
         self.connections: list[Connection] = []
+        self._arrivals: list[tuple[Request, Connection]] = []
         self._tls = tls
         self._lock = threading.Lock()
         self._listener = _listen(port, unix)
@@ -153,9 +154,9 @@ class Upstream:
 
     @property
     def requests(self) -> list[Request]:
-        """The requests whose head has arrived, connection by connection."""
+        """The requests whose head has arrived, in the order of arrival."""
         with self._lock:
-            return [request for connection in self.connections for request in connection.requests]
+            return [request for request, _ in self._arrivals]
 
     def on(self, path: str) -> list[Request]:
         """The requests for a path."""
@@ -178,10 +179,17 @@ class Upstream:
         eventually(lambda: len(self.on(path)) >= count, f"{count} request(s) for {path} at the upstream")
         return self.on(path)[count - 1]
 
+    def forget(self) -> None:
+        """Begin anew with the list of requests, and with the replies."""
+        with self._lock:
+            self._arrivals.clear()
+        self.reply = Reply()
+        self.replies.clear()
+
     def connection_of(self, request: Request) -> Connection:
         """The connection that a request came on."""
         with self._lock:
-            return next(it for it in self.connections if any(one is request for one in it.requests))
+            return next(connection for it, connection in self._arrivals if it is request)
 
     def close(self) -> None:
         """Stop listening and close every connection."""
@@ -215,6 +223,7 @@ class Upstream:
             connection = Connection(accepted, len(self.connections))
             self.connections.append(connection)
         connection.how_it_ended = self._converse(connection)
+        connection.close()
         connection.ended.set()
 
     def _converse(self, connection: Connection) -> str:
@@ -224,6 +233,7 @@ class Upstream:
                 request = messages.read_request_head(connection.reader)
                 with self._lock:
                     connection.requests.append(request)
+                    self._arrivals.append((request, connection))
                 self.replies.get(request.path.decode("latin-1"), self.reply)(connection, request)
         except (Broken, ConnectionError):
             return "reset"

@@ -42,9 +42,17 @@ async def end(request: Request) -> Response:
     return Response(status_code=204)
 
 
+async def silence(request: Request) -> Response:
+    """Answers once the caller has given up."""
+    while not await request.is_disconnected():  # noqa: ASYNC110 - Starlette offers no event for it
+        await asyncio.sleep(0.05)
+    return Response(status_code=204)
+
+
 app = Starlette(
     routes=[
         Route("/events/{channel}", events),
+        Route("/silence", silence),
         Route("/send/{channel}", send, methods=["POST"]),
         Route("/end/{channel}", end, methods=["POST"]),
     ]
