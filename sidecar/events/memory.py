@@ -158,10 +158,11 @@ class MemoryConsumer:
                 hold.since = self._clock.monotonic()
         return lost
 
-    async def take_over(self, idle: float, count: int) -> list[Entry]:
+    async def take_over(self, idle: float, count: int, *, after: str = "") -> list[Entry]:
         """Take what its consumer has not renewed."""
-        now = self._clock.monotonic()
-        stale = [place for place, hold in sorted(self._group.held.items()) if now - hold.since >= idle]
+        now, start = self._clock.monotonic(), _place(after or "0-0")
+        held = sorted(self._group.held.items())
+        stale = [place for place, hold in held if now - hold.since >= idle and place > start]
         return [self._take(place) for place in stale[:count]]
 
     async def release(self) -> None:

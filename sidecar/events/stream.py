@@ -81,8 +81,14 @@ class Consumer(Protocol):
         """Hold these for longer; gives back those that somebody else holds by now."""
         ...
 
-    async def take_over(self, idle: float, count: int) -> list[Entry]:
-        """Take up to ``count`` events, oldest first, that nobody has renewed for ``idle`` seconds."""
+    async def take_over(self, idle: float, count: int, *, after: str = "") -> list[Entry]:
+        """Take up to ``count`` events, oldest first, that nobody has renewed for ``idle`` seconds.
+
+        Args:
+            idle: Seconds; 0 takes whatever is held, this consumer's own included.
+            count: How many at most.
+            after: Id of the entry to go on after.
+        """
         ...
 
     async def release(self) -> None:

@@ -171,12 +171,12 @@ class RedisConsumer:
         lost = await self._run("renew", *entry_ids)
         return [entry_id.decode() for entry_id in lost]
 
-    async def take_over(self, idle: float, count: int) -> list[Entry]:
+    async def take_over(self, idle: float, count: int, *, after: str = "") -> list[Entry]:
         """Take what its consumer has not renewed."""
         milliseconds = int(idle * 1000)
         with _stream_errors():
             stale = await self._client.xpending_range(
-                self._key, self._group, "-", "+", count, idle=milliseconds or None
+                self._key, self._group, f"({after}" if after else "-", "+", count, idle=milliseconds or None
             )
             if not stale:
                 return []

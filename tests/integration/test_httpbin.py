@@ -37,8 +37,8 @@ def curl(*arguments: str, stdin: bytes = b"") -> bytes:
 
 
 def test_curl_gets_what_the_service_says(proxy):
-    seen = json.loads(curl(f"{proxy.url}/get?a=b&c=%20"))
-    assert seen["args"] == {"a": "b", "c": " "}
+    seen = json.loads(curl(f"{proxy.url}/get?a=b&c=%20&show_env=1"))
+    assert seen["args"] == {"a": "b", "c": " ", "show_env": "1"}
     assert seen["headers"]["Host"] == f"127.0.0.1:{proxy.port}"
     assert seen["headers"]["X-Forwarded-Proto"] == "http"
     assert seen["headers"]["Via"].startswith("1.1 ")
