@@ -19,6 +19,7 @@ from sidecar.errors import (
     UpstreamTimeout,
 )
 from sidecar.net.deadlines import NEVER
+from sidecar.net.upstream import UPSTREAM_SIDE
 from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Exchange:
     __slots__ = (
         "_deadlines",
         "_failure",
+        "_half_closed",
         "_idle",
         "_keep",
         "_kept",
@@ -150,6 +152,7 @@ class Exchange:
         self._keep = _HELD_OCTETS
         self._idle: float | None = None
         self._timeout_reason = ""
+        self._half_closed = ""
         self.connection = connection
         self.head = head
         self.parameters: dict[str, bytes] = {}
@@ -460,9 +463,15 @@ class Exchange:
         self.connection.write(data)
         self.touch()
 
-    def tunnel_ended(self) -> None:
-        """The upstream has closed its half of the tunnel: so do we towards the client."""
-        self.connection.end_writing()
+    def tunnel_half_closed(self, side: str) -> None:
+        """One side of the tunnel sends nothing more: the other is told, and the second one ends it."""
+        if side == UPSTREAM_SIDE:
+            self.connection.end_writing()
+        elif self.upstream is not None:
+            self.upstream.end_writing()
+        if self._half_closed not in ("", side):
+            self.wake(None)
+        self._half_closed = side
 
     # --- the client -------------------------------------------------------------------------------------
 
@@ -476,6 +485,12 @@ class Exchange:
         self.fail(ClientGone())
 
     def client_closed_half(self) -> None:
-        """The client sends nothing more; what it has asked for is still answered."""
+        """The client sends nothing more; what it has asked for is still answered.
+
+        An event stream is the exception: it may be silent for hours, nobody reads one with half a connection,
+        and only a write would tell.
+        """
         if not self.request_done:
             self.fail(BadRequest("the request's body ended early", reason="truncated"))
+        elif self.streaming:
+            self.fail(ClientGone())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.errors import ClientGone, RequestTimeout, SidecarError
 from sidecar.net.deadlines import NEVER
+from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.wire.reader import RequestReader
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 _PIPELINED_OCTETS: Final = 64 * 1024
 _LINGER_SECONDS: Final = 2.0
 _LINGER_OCTETS: Final = 1024 * 1024
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # struct linger: on, no time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +246,10 @@ class ServerConnection(asyncio.Protocol):
         self.persistent = False
         if not self.closed:
             self.closed = True
+            # Without this the kernel may close with a FIN, which ends a close-delimited body in good order.
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.transport.abort()
 
     def end_writing(self) -> None:
@@ -347,8 +355,8 @@ class ServerConnection(asyncio.Protocol):
         """The client has closed its half. It may still read: what it has asked for is answered."""
         self._eof = True
         self.persistent = False
-        if self.tunnel is not None:
-            self.tunnel.end_writing()
+        if self.tunnel is not None and self._exchange is not None:
+            self._exchange.tunnel_half_closed(CLIENT_SIDE)
         elif self._lingering:
             return False
         elif self._exchange is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.errors import SidecarError, UpstreamProtocolError, UpstreamUnreachable
 from sidecar.net.deadlines import NEVER
 from sidecar.wire.body import UntilCloseBody
+from sidecar.wire.head import tokens
 from sidecar.wire.reader import ResponseReader
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ PARKED: Final = 2  # the head has been handed over; its body waits for somebody 
 BODY: Final = 3  # the body is being relayed
 TUNNEL: Final = 4  # octets pass both ways after a 101
 CLOSED: Final = 5
+
+UPSTREAM_SIDE: Final = "upstream"
+CLIENT_SIDE: Final = "client"
 
 _PARKED_OCTETS: Final = 64 * 1024
 
@@ -220,8 +224,8 @@ class UpstreamConnection(asyncio.Protocol):
                     break
                 self._check_interim(head, exchange)
                 exchange.interim(head)
-            if head.status == 101 and exchange.head.upgrade is None:  # noqa: PLR2004
-                raise UpstreamProtocolError("a 101 that nobody asked for", reason="unexpected_101", sent=True)
+            if head.status == 101:  # noqa: PLR2004
+                _check_switch(head, exchange)
         except SidecarError as error:
             self.discard()
             exchange.fail(error)
@@ -240,7 +244,7 @@ class UpstreamConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The upstream has closed its half."""
         if self.phase == TUNNEL and self.exchange is not None:
-            self.exchange.tunnel_ended()
+            self.exchange.tunnel_half_closed(UPSTREAM_SIDE)
             return True
         return False
 
@@ -282,3 +286,11 @@ class UpstreamConnection(asyncio.Protocol):
         """The upstream has caught up."""
         if self.exchange is not None:
             self.exchange.resume_client()
+
+
+def _check_switch(head: ResponseHead, exchange: Exchange) -> None:
+    """A 101 must name a protocol that was offered (RFC 9110, section 7.8); anything else opens no tunnel."""
+    offered = exchange.head.upgrade
+    named = tokens(head.special.get(b"upgrade", []))
+    if offered is None or not named or not set(named) <= set(tokens([offered])):
+        raise UpstreamProtocolError("a 101 that nobody asked for", reason="unexpected_101", sent=True)
