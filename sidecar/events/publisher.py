@@ -1,8 +1,8 @@
 """Publishing: an event is durable when :meth:`Publisher.publish` returns.
 
-Events that arrive together go to Redis in one round trip. While Redis is away they go to the local spool, and so do
-those that come after them until the spool is empty again: their order is kept. What a stream will never take, and what
-finds neither Redis nor spool, becomes a dead letter.
+Events that arrive together go to the streams in one round trip. While the streams cannot be reached they go
+to the local spool, and so do those that come after them until the spool is empty again: their order is kept.
+What a stream will never take, and what finds neither stream nor spool, becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sidecar.breaker.decorator import CircuitBreaker
 from sidecar.clock import SYSTEM_CLOCK, Clock
@@ -19,11 +19,9 @@ from sidecar.dlq.record import Attempt, Origin, Record, clean_text
 from sidecar.dlq.store import QueueName
 from sidecar.errors import CircuitOpen
 from sidecar.events.cloudevents import idempotency_key
-from sidecar.events.envelope import pack, unpack
 from sidecar.events.identity import record_id
 from sidecar.events.stream import EventRefusedError, StreamError
-from sidecar.resilient import resilient
-from sidecar.retry.backoff import Backoff
+from sidecar.retry.decorator import Retry
 from sidecar.spool.model import SpoolError
 
 if TYPE_CHECKING:
@@ -31,63 +29,180 @@ if TYPE_CHECKING:
 
     from sidecar.dlq.store import DeadLetterStore
     from sidecar.events.cloudevents import Event
+    from sidecar.events.outbox import Outbox
     from sidecar.events.stream import Streams
-    from sidecar.spool.model import Item, QueueStats
-
-QUEUE: Final = "events"
-"""Name of the spool's queue."""
 
 _AT_ONCE: Final = 128
-_DRAIN_PAUSE: Final = Backoff(initial_delay=0.2, max_delay=5.0)
+_MOST_WAITING: Final = 10_000
 
 _logger = logging.getLogger(__name__)
 
-Where = Literal["stream", "spool", "dead_letter"]
+Where = Literal["streamed", "spooled", "dead_lettered"]
 
 
 class EventsUnavailableError(Exception):
     """The event could not be made durable anywhere; nothing of it was kept."""
 
 
-class Published(NamedTuple):
-    """Where an event is now.
-
-    Attributes:
-        where: The place.
-        dead_letter_id: Its record's id, if it is a dead letter.
-    """
-
-    where: Where
-    dead_letter_id: str = ""
-
-
-class Queue(Protocol):
-    """What the publisher needs of a spool."""
-
-    async def append_many(self, queue: str, payloads: Sequence[bytes], *, owned: bool = False) -> int:
-        """Add payloads in order; returns when they are on the disk."""
-        ...
-
-    async def peek(self, queue: str, limit: int, *, after: int = 0) -> list[Item]:
-        """The first items."""
-        ...
-
-    async def discard(self, queue: str, up_to: int) -> int:
-        """Remove items up to an id."""
-        ...
-
-    async def stats(self, queue: str) -> QueueStats:
-        """How full the queue is."""
-        ...
-
-    def lead(self, queue: str) -> bool:
-        """Whether this process is the one that delivers the queue."""
-        ...
-
-
 class _Waiting(NamedTuple):
-    """An event that is on its way."""
+    """An event on its way, and whoever waits for it."""
 
     event_type: str
     event: Event
-    published: asyncio.Future[Published]
+    published: asyncio.Future[Where]
+
+
+class Publisher:
+    """Publishes events.
+
+    Args:
+        streams: Where they are to go.
+        service: The sidecar's service, in whose queue dead letters are.
+        dead_letters: Where those go that find no other place.
+        outbox: Where they wait while streams cannot be reached; without it they become dead letters then.
+        count: Called with where each event went, or ``refused``, for the metric.
+        clock: Tells the time.
+
+    Attributes:
+        breaker: Keeps publishers from waiting for streams that are down.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        *,
+        service: str,
+        dead_letters: DeadLetterStore,
+        outbox: Outbox | None,
+        count: Callable[[str], None],
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        # Short, because it is not the breaker that keeps the load off streams that come back: the spool does.
+        self.breaker = CircuitBreaker("events", reset_timeout=1.0, success_threshold=1, clock=clock)
+        self._append = Retry(max_attempts=2)(self.breaker(streams.append))
+        self._service = service
+        self._dead_letters = dead_letters
+        self._outbox = outbox
+        self._count = count
+        self._clock = clock
+        self._waiting: deque[_Waiting] = deque()
+        self._runner: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Publisher {len(self._waiting)} waiting, {self.breaker!r}, {self._outbox!r}>"
+
+    async def publish(self, event_type: str, event: Event) -> Where:
+        """Make an event durable; where it is when that is done.
+
+        Raises:
+            EventsUnavailableError: It could be stored nowhere.
+        """
+        if len(self._waiting) >= _MOST_WAITING:
+            self._count("refused")
+            raise EventsUnavailableError(f"{_MOST_WAITING} events are waiting to be stored already")
+        waiting = _Waiting(event_type, event, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._runner is None:
+            self._runner = asyncio.create_task(self._run(), name="publish events")
+        return await waiting.published
+
+    async def stop(self) -> None:
+        """Return when everything that was given to :meth:`publish` is stored or refused."""
+        if self._runner is not None:
+            await self._runner
+
+    async def _run(self) -> None:
+        """Store what waits, all that has gathered at once, until nothing does."""
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
+                try:
+                    await self._store(batch)
+                except BaseException as error:
+                    _fail(batch, error)
+                    raise
+        finally:
+            self._runner = None
+
+    async def _store(self, batch: Sequence[_Waiting]) -> None:
+        events = [(waiting.event_type, waiting.event) for waiting in batch]
+        if self._outbox is not None and self._outbox.in_use:
+            await self._set_aside(batch, "earlier events wait for the streams")
+            return
+        try:
+            answers = await self._append(events)
+        except (StreamError, CircuitOpen) as error:
+            await self._set_aside(batch, str(error))
+            return
+        for waiting, refusal in zip(batch, answers, strict=True):
+            if refusal is None:
+                self._done(waiting, "streamed")
+            else:
+                await self._give_up(waiting, refusal)
+
+    async def _set_aside(self, batch: Sequence[_Waiting], problem: str) -> None:
+        """Into the spool, all or none of them."""
+        error: Exception = StreamError(problem)
+        if self._outbox is not None:
+            try:
+                await self._outbox.put([(waiting.event_type, waiting.event) for waiting in batch])
+            except SpoolError as spool_error:
+                error = StreamError(f"{problem}; {spool_error}")
+            else:
+                for waiting in batch:
+                    self._done(waiting, "spooled")
+                return
+        for waiting in batch:
+            await self._give_up(waiting, error)
+
+    async def _give_up(self, waiting: _Waiting, error: Exception) -> None:
+        """Into the dead letters, the last place there is."""
+        try:
+            await self.bury(waiting.event_type, waiting.event, error)
+        except DeadLetterError as store_error:
+            self._count("refused")
+            if not waiting.published.done():
+                waiting.published.set_exception(EventsUnavailableError(f"{error}; {store_error}"))
+        else:
+            self._done(waiting, "dead_lettered")
+
+    async def bury(self, event_type: str, event: Event, error: Exception) -> None:
+        """Store an event as a dead letter whose retry publishes it.
+
+        Raises:
+            DeadLetterError: The store cannot be used.
+        """
+        now = self._clock.wall()
+        text = clean_text(str(error))
+        reason = "stream_refused" if isinstance(error, EventRefusedError) else "stream_unavailable"
+        record = Record(
+            id=record_id(event),
+            event_type=event_type,
+            origin=Origin(kind="stream"),
+            data=event.data,
+            event=dict(event.attributes),
+            error=text,
+            reason=reason,
+            attempts=(Attempt(at=now, error=text),),
+            source_service=self._service,
+            correlation_id=event.correlation_id,
+            trace_id=event.trace_id,
+            idempotency_key=idempotency_key(event.id).decode(),
+            first_failed_at=now,
+            last_failed_at=now,
+            stored_at=now,
+        )
+        await self._dead_letters.add(QueueName(self._service, event_type), record)
+        _logger.warning("event %s of %s is a dead letter (%s): %s", event.id, event_type, reason, text)
+
+    def _done(self, waiting: _Waiting, where: Where) -> None:
+        self._count(where)
+        if not waiting.published.done():  # else whoever published it has gone away
+            waiting.published.set_result(where)
+
+
+def _fail(batch: Sequence[_Waiting], error: BaseException) -> None:
+    """Tell those that still wait of a fault of our own, or of the end."""
+    for waiting in batch:
+        if not waiting.published.done():
+            waiting.published.set_exception(EventsUnavailableError(f"publishing failed: {error!r}"))
