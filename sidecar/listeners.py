@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from sidecar.net.server import ClientLimits, Listener
 from sidecar.pipeline import correlation_fields, server_context
-from sidecar.wire.head import REMOVED, REQUEST_FIELDS, Limits
+from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
+from sidecar.wire.head import Limits
 
 if TYPE_CHECKING:
     from sidecar.net.deadlines import Deadlines
@@ -115,7 +116,7 @@ def _new_listener(
     entry: model.Listener, settings: model.Settings, handler: Handler, deadlines: Deadlines
 ) -> Listener:
     correlation = entry.correlation or settings.correlation
-    rules = {**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)}
+    rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
     return Listener(
         entry.name,
         scheme="http" if entry.tls is None else "https",
@@ -135,7 +136,7 @@ def _configure(listener: Listener, settings: model.Settings) -> None:
     correlation = entry.correlation or settings.correlation
     listener.limits = _limits_of(settings.limits)
     listener.capacity = settings.limits.connections
-    listener.rules = {**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)}
+    listener.rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
     listener.trust_ids = correlation.inbound == "trust"
     listener.correlation_field = correlation.header.lower().encode()
 

@@ -23,7 +23,8 @@ from sidecar.retry.backoff import Backoff
 from sidecar.retry.budget import RetryBudget
 from sidecar.retry.policy import RetryPolicy
 from sidecar.routing import Router
-from sidecar.wire.head import REMOVED, RESPONSE_FIELDS, Limits
+from sidecar.wire.fields import REMOVED, RESPONSE_FIELDS, FieldRules
+from sidecar.wire.head import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,7 +192,7 @@ class Build:
     metrics: Metrics
     deadlines: Deadlines
     limits: Limits
-    response_rules: Mapping[bytes, bool]
+    response_rules: FieldRules
     on_transition: Callable[[Transition], None]
 
 
@@ -222,11 +223,13 @@ class Pipeline:
             metrics=metrics,
             deadlines=deadlines,
             limits=Limits(limits.header_bytes, limits.headers, limits.request_line),
-            response_rules={
-                **RESPONSE_FIELDS,
-                **dict.fromkeys(correlation_fields(settings), REMOVED),
-                correlation_field: REMOVED,
-            },
+            response_rules=FieldRules(
+                {
+                    **RESPONSE_FIELDS,
+                    **dict.fromkeys(correlation_fields(settings), REMOVED),
+                    correlation_field: REMOVED,
+                }
+            ),
             on_transition=on_transition,
         )
         before = previous.upstreams if previous is not None else {}

@@ -13,10 +13,9 @@ from sidecar.net.deadlines import NEVER
 from sidecar.net.upstream import CLOSED, UpstreamConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sidecar.net.deadlines import Deadlines
     from sidecar.settings.addresses import UpstreamUrl
+    from sidecar.wire.fields import FieldRules
     from sidecar.wire.head import Limits
 
 
@@ -35,7 +34,7 @@ class Pool:
         url: UpstreamUrl,
         *,
         tls: ssl.SSLContext | None,
-        rules: Mapping[bytes, bool],
+        rules: FieldRules,
         limits: Limits,
         deadlines: Deadlines,
         max_connections: int,

@@ -14,11 +14,10 @@ from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.wire.reader import RequestReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sidecar.exchange import Exchange
     from sidecar.net.deadlines import Deadlines
     from sidecar.net.upstream import UpstreamConnection
+    from sidecar.wire.fields import FieldRules
     from sidecar.wire.head import Limits, RequestHead
 
 _PIPELINED_OCTETS: Final = 64 * 1024
@@ -69,7 +68,7 @@ class Listener:
         scheme: str,
         handler: Handler,
         limits: ClientLimits,
-        rules: Mapping[bytes, bool],
+        rules: FieldRules,
         deadlines: Deadlines,
         capacity: int,
         trust_ids: bool,

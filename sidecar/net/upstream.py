@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.errors import SidecarError, UpstreamProtocolError, UpstreamUnreachable
 from sidecar.net.deadlines import NEVER
 from sidecar.wire.body import UntilCloseBody
-from sidecar.wire.head import tokens
+from sidecar.wire.fields import tokens
 from sidecar.wire.reader import ResponseReader
 
 if TYPE_CHECKING:

@@ -7,61 +7,14 @@ fields that mean something to the sidecar. Fields that belong to one connection 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.errors import BadRequest, HeadersTooLarge, NotSupported, UpstreamProtocolError, UriTooLong
 from sidecar.wire import grammar
+from sidecar.wire.fields import field_values, remove_nominated, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-NOTED: Final = True
-"""The field's value is looked at, and its line is passed on as it came."""
-REMOVED: Final = False
-"""The field's value is looked at, and its line is not passed on: it is hop-by-hop, or written anew."""
-
-REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
-    b"connection": REMOVED,
-    b"keep-alive": REMOVED,
-    b"proxy-connection": REMOVED,
-    b"proxy-authorization": REMOVED,
-    b"te": REMOVED,
-    b"transfer-encoding": REMOVED,
-    b"upgrade": REMOVED,
-    b"content-length": REMOVED,
-    b"host": REMOVED,
-    b"expect": REMOVED,
-    b"via": REMOVED,
-    b"x-forwarded-for": REMOVED,
-    b"x-forwarded-proto": NOTED,
-    b"x-forwarded-host": NOTED,
-    b"x-request-id": REMOVED,
-    b"x-request-timeout-ms": REMOVED,
-    b"traceparent": REMOVED,
-    b"tracestate": REMOVED,
-    b"http2-settings": REMOVED,
-    b"idempotency-key": NOTED,
-}
-RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
-    b"connection": REMOVED,
-    b"keep-alive": REMOVED,
-    b"proxy-connection": REMOVED,
-    b"te": REMOVED,
-    b"transfer-encoding": REMOVED,
-    b"upgrade": REMOVED,
-    b"content-length": REMOVED,
-    b"content-type": NOTED,
-    b"retry-after": NOTED,
-    b"x-request-id": REMOVED,
-    # Only the sidecar itself may say these things; an upstream's own would be taken for ours.
-    b"x-sidecar-reason": REMOVED,
-    b"x-idempotent-replayed": REMOVED,
-    b"x-idempotent-original-correlation-id": REMOVED,
-    b"x-idempotency-status": REMOVED,
-    b"x-dead-letter-id": REMOVED,
-}
-
-_NEVER_NOMINATED = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
+    from sidecar.wire.fields import FieldRules
 
 
 class Limits(NamedTuple):
@@ -181,57 +134,7 @@ class ResponseHead:
         return found if found is not None else field_values(self.lines, name)
 
 
-def field_values(lines: list[bytes], name: bytes) -> list[bytes]:
-    """The values of the field ``name`` (lower case) among raw ``lines``."""
-    size = len(name)
-    return [
-        line[size + 1 :].strip(b" \t")
-        for line in lines
-        if line[size : size + 1] == b":" and line[:size].lower() == name
-    ]
-
-
-def tokens(values: list[bytes]) -> list[bytes]:
-    """The members of a comma-separated list field, in lower case (RFC 9110, section 5.6.1)."""
-    return [member.strip(b" \t").lower() for value in values for member in value.split(b",")]
-
-
-def _sort_lines(
-    block: bytes, rules: Mapping[bytes, bool], lines: list[bytes], special: dict[bytes, list[bytes]]
-) -> None:
-    find_rule = rules.get
-    keep = lines.append
-    for line in block.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        name = name.lower()
-        rule = find_rule(name)
-        if rule is None:
-            keep(line)
-            continue
-        if rule:
-            keep(line)
-        value = value.strip(b" \t")
-        if name in special:
-            special[name].append(value)
-        else:
-            special[name] = [value]
-
-
-def _remove_nominated(
-    nominated: list[bytes], lines: list[bytes], special: dict[bytes, list[bytes]]
-) -> list[bytes]:
-    """Take out the fields that ``Connection`` names (RFC 9110, section 7.6.1)."""
-    names = {name for name in nominated if name not in _NEVER_NOMINATED}
-    if not names:
-        return lines
-    for name in names:
-        # The fields that frame and route a message are not the client's to remove.
-        if name not in (b"host", b"content-length", b"transfer-encoding"):
-            special.pop(name, None)
-    return [line for line in lines if line.partition(b":")[0].lower() not in names]
-
-
-def parse_request(raw: bytes, end: int, rules: Mapping[bytes, bool], limits: Limits) -> RequestHead:
+def parse_request(raw: bytes, end: int, rules: FieldRules, limits: Limits) -> RequestHead:
     """Parse the head that ``raw[:end]`` is, its empty line included.
 
     Raises:
@@ -248,7 +151,7 @@ def parse_request(raw: bytes, end: int, rules: Mapping[bytes, bool], limits: Lim
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
     if block:
-        _sort_lines(block[:-2], rules, head.lines, head.special)
+        rules.sort(block[:-2], head.lines, head.special)
         if block.count(b"\r\n") > limits.headers:
             raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
     special = head.special
@@ -318,7 +221,7 @@ def _settle_connection(head: RequestHead) -> None:
             head.persistent = False
         elif head.minor == 0:
             head.persistent = b"keep-alive" in named
-        head.lines = _remove_nominated(named, head.lines, special)
+        head.lines = remove_nominated(named, head.lines, special)
     # An Upgrade counts only when Connection names it, and never in HTTP/1.0 (RFC 9110, section 7.8).
     if head.minor == 1 and b"upgrade" in named and b"upgrade" in special:
         wanted = [p for p in tokens(special[b"upgrade"]) if p and not p.startswith(b"h2c")]
@@ -351,9 +254,7 @@ def _settle_request_length(head: RequestHead) -> None:
     head.length = int(lengths[0])
 
 
-def parse_response(
-    raw: bytes, end: int, rules: Mapping[bytes, bool], limits: Limits, method: bytes
-) -> ResponseHead:
+def parse_response(raw: bytes, end: int, rules: FieldRules, limits: Limits, method: bytes) -> ResponseHead:
     """Parse the head that ``raw[:end]`` is, as the answer to a request with ``method``.
 
     Raises:
@@ -365,7 +266,7 @@ def parse_response(
     minor, status, reason, block = match.groups()
     head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
     if block:
-        _sort_lines(block[:-2], rules, head.lines, head.special)
+        rules.sort(block[:-2], head.lines, head.special)
         if block.count(b"\r\n") > limits.headers:
             raise UpstreamProtocolError(
                 f"more than {limits.headers} header fields", reason="headers", sent=True
@@ -377,7 +278,7 @@ def parse_response(
             head.persistent = False
         elif head.minor == 0:
             head.persistent = b"keep-alive" in named
-        head.lines = _remove_nominated(named, head.lines, special)
+        head.lines = remove_nominated(named, head.lines, special)
     _settle_response_length(head, method)
     return head
 

@@ -10,7 +10,7 @@ from sidecar.wire.body import NO_BODY, Body, ChunkedBody, LengthBody, UntilClose
 from sidecar.wire.head import Limits, RequestHead, ResponseHead, parse_request, parse_response
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from sidecar.wire.fields import FieldRules
 
 _LEADING_EMPTY_LINES: Final = 2
 _METHOD_START: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -22,7 +22,7 @@ class _Reader:
 
     __slots__ = ("_checked", "_limits", "_rules", "body", "buffer")
 
-    def __init__(self, rules: Mapping[bytes, bool], limits: Limits) -> None:
+    def __init__(self, rules: FieldRules, limits: Limits) -> None:
         self._rules = rules
         self._limits = limits
         self._checked = 0
@@ -62,7 +62,7 @@ class RequestReader(_Reader):
 
     __slots__ = ("_empty_lines",)
 
-    def __init__(self, rules: Mapping[bytes, bool], limits: Limits) -> None:
+    def __init__(self, rules: FieldRules, limits: Limits) -> None:
         super().__init__(rules, limits)
         self._empty_lines = 0
 
@@ -73,7 +73,7 @@ class RequestReader(_Reader):
             BadRequest, UriTooLong, HeadersTooLarge, NotSupported: As soon as it is certain.
         """
         buffer = self.buffer
-        while buffer.startswith(_EMPTY_LINE):
+        while buffer[:2] == _EMPTY_LINE:
             # RFC 9112, section 2.2: an empty line before a request is to be ignored.
             self._empty_lines += 1
             if self._empty_lines > _LEADING_EMPTY_LINES:
