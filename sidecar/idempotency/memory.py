@@ -246,7 +246,7 @@ class MemoryStore:
         entry = self._find(claim.record_id, now)
         if entry is None:
             return None, Settled.GONE
-        if entry.state is None:
+        if entry.claim.token != claim.token or entry.state is None:
             return None, Settled.LOST
         return entry, Settled.DONE
 
@@ -368,7 +368,7 @@ class _Entry:
 
     def state_at(self, now: float) -> State | None:
         """Where the record stands: a run-out lease is an unknown outcome."""
-        if False:
+        if self.state is State.EXECUTING and self.lease_until <= now:
             return State.UNKNOWN
         return self.state
 
