@@ -46,6 +46,11 @@ class Client:
         self.close()
 
     @property
+    def socket(self) -> socket.socket:
+        """The socket itself, to look at without reading."""
+        return self._socket
+
+    @property
     def local_port(self) -> int:
         """The port it connects from."""
         return self._socket.getsockname()[1]

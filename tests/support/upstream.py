@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+def answer(body: bytes = b"ok", *fields: str, status: str = "200 OK") -> bytes:
+    """A whole response of known length, with further field lines."""
+    lines = [f"HTTP/1.1 {status}", *fields, f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1") + body
+
+
+def chunked_answer(*pieces: bytes, trailers: tuple[str, ...] = ()) -> bytes:
+    """A whole chunked response, each piece a chunk of its own."""
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    end = "".join(f"{trailer}\r\n" for trailer in trailers).encode("latin-1")
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%b0\r\n%b\r\n" % (chunks, end)
+
+
 class Do(Enum):
     """What a script does besides sending bytes."""
 
