@@ -57,6 +57,7 @@ def run_app(settings: Settings, recompile: Recompiler) -> int:
 
 
 async def _main(settings: Settings, recompile: Recompiler, log: Log) -> None:
+    log.write_from(asyncio.get_running_loop())
     app = App(settings, recompile, log)
     await app.start()
     # What exists now lives as long as the process: the collector need not look at it again.
@@ -65,6 +66,7 @@ async def _main(settings: Settings, recompile: Recompiler, log: Log) -> None:
     gc.set_threshold(20_000, 20, 50)
     await app.until_stopped()
     await app.stop()
+    log.close()
 
 
 class App:

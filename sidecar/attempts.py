@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from sidecar.breaker.core import REFUSED
+from sidecar.breaker.layout import PHASE
 from sidecar.breaker.outcome import Outcome
 from sidecar.bulkhead import waiting
 from sidecar.errors import (
@@ -16,6 +17,7 @@ from sidecar.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from sidecar.exchange import FailedTry
 from sidecar.metrics.outcomes import RETRY_OUTCOMES
 from sidecar.net.deadlines import NEVER
 from sidecar.retry.after import parse_retry_after
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sidecar.wire.head import ResponseHead
 
 _PHASES: Final = ("closed", "half_open", "open")
+_KEPT_BODY: Final = 1024 * 1024  # a keyed body has been read whole up to this size; a dead letter may have it
 
 
 class Attempts:
@@ -52,35 +55,39 @@ class Attempts:
             ClientGone, BadRequest, BodyTooLarge, RequestTimeout: The request broke off.
         """
         upstream = exchange.plan.upstream
-        await self._enter(exchange, upstream)
+        if upstream.permits.try_acquire():
+            exchange.held = upstream
+        else:
+            await self._queue(exchange, upstream)
         tried: UpstreamHost | None = None
         while True:
-            exchange.check()
             response: ResponseHead | None = None
             error: UpstreamError | None = None
             try:
-                response = await self._attempt(exchange, upstream, tried, fields)
-            except CircuitOpen:
-                fallback = exchange.plan.fallback
-                self._skipped[Skip.BREAKER_OPEN.value].value += 1
-                exchange.retry_skipped = Skip.BREAKER_OPEN.value
-                self.leave(exchange)
-                if fallback is None or upstream is fallback:
+                exchange.check()
+                host = self._begin(exchange, upstream, tried)
+                head = self._head(exchange, upstream, host, fields)
+                try:
+                    connection = host.pool.take() or await self._open(exchange, host)
+                    needed = exchange.key is not None or exchange.plan.dead_letter
+                    exchange.attach(connection, head, _KEPT_BODY if needed else upstream.replay_body)
+                    response = await exchange.wait()
+                except UpstreamError as failed:
+                    self._failed(exchange, upstream, failed)
+                    error = failed
+                except BaseException:
+                    self._cancelled(exchange, upstream)
                     raise
-                upstream = fallback
-                await self._enter(exchange, upstream)
+            except CircuitOpen:
+                upstream = await self._fall_back(exchange, upstream)
                 continue
-            except UpstreamError as failed:
-                error = failed
             except BaseException:
                 self.leave(exchange)
                 raise
-            if (
-                response is not None
-                and upstream.outcomes[response.status] is Outcome.GOOD
-                and (response.status not in RETRYABLE_STATUSES)
-            ):
-                return response
+            if response is not None:
+                self._note_response(exchange, upstream, response)
+                if upstream.is_final[response.status]:
+                    return response
             pause = self._judge(exchange, upstream, response, error)
             if pause is None:
                 if error is not None:
@@ -88,25 +95,42 @@ class Attempts:
                     raise error
                 assert response is not None
                 return response
-            tried = exchange.upstream_host
+            tried = host
             exchange.detach_upstream()
             await self._pause(exchange, pause)
 
-    async def _enter(self, exchange: Exchange, upstream: Upstream) -> None:
-        """Take a permit of the bulkhead; it is held until the response's body has ended."""
-        permits = upstream.permits
-        if not permits.try_acquire():
-            try:
-                await waiting.acquire(permits, upstream.queue_timeout)
-            except BulkheadFull as full:
-                upstream.rejected[full.reason].value += 1
-                raise
+    @staticmethod
+    async def _queue(exchange: Exchange, upstream: Upstream) -> None:
+        """Wait for a permit of the bulkhead; it is held until the response's body has ended."""
+        try:
+            await waiting.acquire(upstream.permits, upstream.queue_timeout)
+        except BulkheadFull as full:
+            upstream.rejected[full.reason].value += 1
+            raise
         exchange.held = upstream
 
-    async def _attempt(
-        self, exchange: Exchange, upstream: Upstream, tried: UpstreamHost | None, fields: bytes
-    ) -> ResponseHead:
-        now = time.monotonic()
+    async def _fall_back(self, exchange: Exchange, upstream: Upstream) -> Upstream:
+        """Every breaker of ``upstream`` is open: the route's fallback, or the error that is being handled."""
+        self._skipped[Skip.BREAKER_OPEN.value].value += 1
+        exchange.retry_skipped = Skip.BREAKER_OPEN.value
+        self.leave(exchange)
+        fallback = exchange.plan.fallback
+        if fallback is None or upstream is fallback:
+            raise  # noqa: PLE0704 - called while the CircuitOpen is handled
+        if fallback.permits.try_acquire():
+            exchange.held = fallback
+        else:
+            await self._queue(exchange, fallback)
+        return fallback
+
+    @staticmethod
+    def _begin(exchange: Exchange, upstream: Upstream, tried: UpstreamHost | None) -> UpstreamHost:
+        """Pick a host and take its breaker's permit.
+
+        Raises:
+            CircuitOpen: No host lets the attempt pass.
+        """
+        now = time.monotonic() if exchange.attempts else exchange.started
         picked = upstream.balancer.pick(now, tried)
         if picked is None:
             exchange.breaker = "open"
@@ -117,32 +141,23 @@ class Attempts:
             )
         host, permit = picked
         exchange.upstream_host = host
-        exchange.breaker = _PHASES[host.breaker.phase(now)]
+        exchange.breaker = "closed" if not permit & PHASE else _PHASES[host.breaker.phase(now)]
         exchange.attempts += 1
         exchange.permit = permit
         exchange.attempt_started = now
         per_try = upstream.timeouts.per_try
         if per_try is not None:
             exchange.arm_try(per_try)
-        head = self._head(exchange, upstream, host, fields)
-        try:
-            connection = host.pool.take()
-            if connection is None:
-                connection = await self._open(exchange, host)
-            exchange.attach(connection, head, upstream.replay_body if exchange.key is None else 1 << 20)
-            response: ResponseHead = await exchange.wait()
-        except UpstreamError as error:
-            self._failed(exchange, upstream, error)
-            raise
-        except BaseException:
-            self._cancelled(exchange, upstream)
-            raise
+        return host
+
+    def _note_response(self, exchange: Exchange, upstream: Upstream, response: ResponseHead) -> None:
+        """A response has begun."""
         exchange.head_at = time.monotonic()
         if exchange.attempts > 1:
             good = upstream.outcomes[response.status] is Outcome.GOOD
             self._retries["success" if good else "failure"].value += 1
-        self._record(exchange, response.status, "")
-        return response
+        if exchange.attempt_records is not None:
+            self._record(exchange, response.status, "")
 
     @staticmethod
     async def _open(exchange: Exchange, host: UpstreamHost) -> UpstreamConnection:
@@ -197,6 +212,9 @@ class Attempts:
         outcome = _outcome_of(error)
         upstream.attempts[outcome].value += 1
         self._record(exchange, 0, error.reason or outcome)
+        if exchange.plan.dead_letter:
+            failed = FailedTry(time.time(), now - exchange.attempt_started, host.label, error)
+            exchange.failures += (failed,)
         if exchange.attempts > 1:
             self._retries["failure"].value += 1
 
@@ -297,25 +315,24 @@ class Attempts:
             if response is not None and response.response is not None:
                 self._settle(exchange, upstream, response.response.status)
 
-    def end(self, exchange: Exchange, error: UpstreamError | None, *, client: bool = False) -> None:
-        """The response's body has ended, or broken off with ``error``, or the ``client`` went away."""
+    def end(self, exchange: Exchange, error: BaseException | None) -> None:
+        """The response's body has ended, or ``error`` came before its end."""
         upstream, connection = exchange.held, exchange.upstream
         if upstream is None:
             return
-        if connection is None or error is not None or client:
-            exchange.detach_upstream()
         response = connection.response if connection is not None else None
-        if error is not None:
-            self._failed(exchange, upstream, error)
-        elif client or response is None:
-            self._cancelled(exchange, upstream)
-        else:
+        if error is None and connection is not None and response is not None:
             self._settle(exchange, upstream, response.status)
             if upstream.adaptive is not None and not exchange.streaming:
                 self._adapt(exchange, upstream)
-        if connection is not None and exchange.upstream is connection:
             exchange.upstream = None
             connection.finish()
+        else:
+            exchange.detach_upstream()
+            if isinstance(error, UpstreamError):
+                self._failed(exchange, upstream, error)
+            else:
+                self._cancelled(exchange, upstream)
         self.leave(exchange)
 
     @staticmethod
@@ -342,11 +359,6 @@ class Attempts:
             upstream.permits.end_stream()
         else:
             upstream.permits.release()
-
-
-def ending_of(error: BaseException) -> UpstreamError | None:
-    """``error`` if it is the upstream's fault."""
-    return error if isinstance(error, UpstreamError) else None
 
 
 def _outcome_of(error: UpstreamError) -> str:

@@ -8,7 +8,7 @@ so that the coroutine that tells its story has one place to look.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.errors import (
     BadRequest,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sidecar.idempotency.fingerprint import Fingerprinter
+    from sidecar.metrics.route import RouteMetrics
     from sidecar.net.deadlines import Deadlines, Watched
     from sidecar.net.server import ServerConnection
     from sidecar.net.upstream import UpstreamConnection
@@ -39,6 +40,22 @@ _HELD_OCTETS: Final = 64 * 1024
 _INTERIM_PHRASES: Final = {100: b"Continue", 102: b"Processing", 103: b"Early Hints"}
 
 
+class FailedTry(NamedTuple):
+    """An attempt that got no response, on a route that keeps dead letters.
+
+    Attributes:
+        at: When it failed, in seconds since the Unix epoch.
+        duration: Seconds that it took.
+        host: Whom it was sent to.
+        error: What happened.
+    """
+
+    at: float
+    duration: float
+    host: str
+    error: UpstreamError
+
+
 class Exchange:
     """Carries a request through the sidecar.
 
@@ -47,10 +64,10 @@ class Exchange:
         head: The request's head.
         plan: The route's plan, once it is known.
         parameters: The path parameters of the route's template.
-        started: ``time.perf_counter()`` when the head was complete.
-        started_ns: The same in nanoseconds since the Unix epoch.
+        started: When the head was complete, in monotonic seconds.
+        started_ns: The same in nanoseconds since the Unix epoch, where the request is sampled.
         correlation_id: Taken from the request or made.
-        request_id: The same.
+        metrics: Figures of the route, once it is known.
         trace: Where the request stands in its trace.
         status: What the client got; 0 before.
         bytes_in: Octets of the request's body so far.
@@ -59,6 +76,8 @@ class Exchange:
         attempt_records: For spans, where the request is sampled.
         upstream_host: Host of the last attempt.
         idempotency: What came of the key; empty without one.
+        claim: Id of the record that protects the key, once it is known.
+        failures: Attempts without a response, for a dead letter.
         breaker: State of the host's breaker at the last attempt.
         reason: Code of a sidecar-made answer, in lower case.
         retry_skipped: Why a failed attempt was not tried again.
@@ -95,10 +114,12 @@ class Exchange:
         "breaker",
         "bytes_in",
         "bytes_out",
+        "claim",
         "connection",
         "correlation_id",
         "deadline",
         "detached",
+        "failures",
         "fingerprinter",
         "forwards_expect",
         "head",
@@ -108,6 +129,7 @@ class Exchange:
         "idempotency",
         "key",
         "looked_at",
+        "metrics",
         "notes",
         "outlives_client",
         "parameters",
@@ -115,7 +137,6 @@ class Exchange:
         "plan",
         "reason",
         "request_done",
-        "request_id",
         "request_sent",
         "retry_skipped",
         "retrying",
@@ -156,10 +177,9 @@ class Exchange:
         self.connection = connection
         self.head = head
         self.parameters: dict[str, bytes] = {}
-        self.started = time.perf_counter()
+        self.started = time.monotonic()
         self.started_ns = 0
         self.correlation_id = b""
-        self.request_id = b""
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -170,9 +190,12 @@ class Exchange:
         self.upstream_host: UpstreamHost | None = None
         self.idempotency = ""
         self.key: bytes | None = None
+        self.claim = ""
+        self.failures: tuple[FailedTry, ...] = ()
         self.breaker = ""
         self.reason = ""
         self.retry_skipped = ""
+        self.metrics: RouteMetrics | None = None
         self.notes = b""
         self.added = b""
         self.sent = False
@@ -201,15 +224,12 @@ class Exchange:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    async def wait(self) -> Any:
-        """Wait for the next thing: what :meth:`wake` is called with, or the error given to :meth:`fail`."""
+    def wait(self) -> asyncio.Future[Any]:
+        """Await this for the next thing: what :meth:`wake` is given, or the error that :meth:`fail` is."""
         if self._failure is not None:
             raise self._failure
-        self._waiter = self._loop.create_future()
-        try:
-            return await self._waiter
-        finally:
-            self._waiter = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def wake(self, result: object) -> None:
         """What was waited for has come."""

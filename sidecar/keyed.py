@@ -76,7 +76,10 @@ class Keyed:
         types = head.values(b"content-type")
         media_type = types[0] if types else b""
         assert exchange.key is not None
-        record_id = policy.record_id([head.values(name) for name in policy.scope], exchange.key)
+        record_id = exchange.claim
+        if not record_id:
+            record_id = policy.record_id([head.values(name) for name in policy.scope], exchange.key)
+            exchange.claim = record_id
         if whole:
             fingerprint = await self._engine.fingerprint(
                 policy, head.method, head.target, media_type, exchange.body
@@ -104,10 +107,10 @@ class Keyed:
             else:
                 await self._collect(exchange, execution, upstream, response)
         except (SidecarError, ClientGone) as error:
-            self._attempts.end(exchange, error if isinstance(error, UpstreamError) else None, client=True)
+            self._attempts.end(exchange, error)
             raise await self._settle_failure(exchange, execution, error) from error
-        except BaseException:
-            self._attempts.end(exchange, None, client=True)
+        except BaseException as error:
+            self._attempts.end(exchange, error)
             raise
         self._proxy.count_key(exchange, execution.result)
 

@@ -126,7 +126,7 @@ def _new_listener(
         deadlines=deadlines,
         capacity=settings.limits.connections,
         trust_ids=correlation.inbound == "trust",
-        correlation_field=correlation.header.lower().encode(),
+        correlation_header=correlation.header,
     )
 
 
@@ -138,7 +138,7 @@ def _configure(listener: Listener, settings: model.Settings) -> None:
     listener.capacity = settings.limits.connections
     listener.rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
     listener.trust_ids = correlation.inbound == "trust"
-    listener.correlation_field = correlation.header.lower().encode()
+    listener.name_ids(correlation.header)
 
 
 def _limits_of(limits: model.Limits) -> ClientLimits:

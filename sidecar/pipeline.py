@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.balancing import RoundRobin
 from sidecar.breaker.core import Breaker
-from sidecar.breaker.outcome import outcomes_by_status
+from sidecar.breaker.outcome import Outcome, outcomes_by_status
 from sidecar.breaker.settings import BreakerSettings
 from sidecar.bulkhead.adaptive import GradientLimit
 from sidecar.bulkhead.core import Permits
@@ -21,7 +21,7 @@ from sidecar.metrics.route import UNMATCHED, RouteMetrics
 from sidecar.net.pool import Pool
 from sidecar.retry.backoff import Backoff
 from sidecar.retry.budget import RetryBudget
-from sidecar.retry.policy import RetryPolicy
+from sidecar.retry.policy import RETRYABLE_STATUSES, RetryPolicy
 from sidecar.routing import Router
 from sidecar.wire.fields import REMOVED, RESPONSE_FIELDS, FieldRules
 from sidecar.wire.head import Limits
@@ -65,6 +65,7 @@ class Upstream:
 
     Attributes:
         outcomes: What a response's status says of the host, by status.
+        is_final: Whether a response is passed on without asking if it should be tried again, by status.
         attempts: Cells of ``upstream_attempts_total`` by outcome.
         rejected: Cells of ``bulkhead_rejected_total`` by reason.
     """
@@ -88,6 +89,10 @@ class Upstream:
             ),
         )
         self.outcomes = outcomes_by_status(settings.breaker.failure_statuses)
+        self.is_final = tuple(
+            outcome is Outcome.GOOD and status not in RETRYABLE_STATUSES
+            for status, outcome in enumerate(self.outcomes)
+        )
         self.hosts = tuple(self._host(url, build, previous) for url in settings.hosts)
         self.balancer = RoundRobin(self.hosts)
         bulkhead = settings.bulkhead
@@ -161,6 +166,7 @@ class Plan:
         policy: How keys are treated.
         results: Cells of ``idempotency_requests_total`` by result.
         first_byte: Seconds from the request's end to the response's head; ``None`` for no limit.
+        dead_letter: Whether mutating requests that find no working upstream are kept.
     """
 
     def __init__(
@@ -182,6 +188,7 @@ class Plan:
             "result", IDEMPOTENCY_RESULTS, route=route.name
         )
         self.first_byte = upstream.timeouts.first_byte
+        self.dead_letter = route.dead_letter
         self.route = route
 
 

@@ -15,7 +15,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from sidecar.attempts import Attempts, ending_of
+from sidecar.attempts import Attempts
 from sidecar.correlation import choose
 from sidecar.errors import (
     BadRequest,
@@ -27,7 +27,7 @@ from sidecar.errors import (
     UpstreamProtocolError,
 )
 from sidecar.exchange import Exchange
-from sidecar.ids import random_hex
+from sidecar.ids import random_hex, uuid7
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
 from sidecar.reply import error_reply
@@ -38,6 +38,7 @@ from sidecar.wire.body import chunk, last_chunk
 from sidecar.wire.writer import response_framing, response_head
 
 if TYPE_CHECKING:
+    from sidecar.dlq.hook import DeadLetterHook
     from sidecar.idempotency.engine import Engine
     from sidecar.log import Log
     from sidecar.metrics.names import Metrics
@@ -59,6 +60,7 @@ class Proxy:
     Attributes:
         pipeline: The configuration in force; replaced as a whole on reload.
         active: Requests being answered.
+        dead_letters: Keeps requests that find no working upstream, where a route wants that.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Proxy:
     ) -> None:
         self.pipeline = pipeline
         self.active = 0
+        self.dead_letters: DeadLetterHook | None = None
         self._log = log
         self._deadlines = deadlines
         self._sampler = sampler
@@ -96,6 +99,8 @@ class Proxy:
             else:
                 await self.forward(exchange)
         except SidecarError as error:
+            if self.dead_letters is not None:
+                await self.dead_letters.keep(exchange, error)
             self.answer_error(exchange, error)
         except ClientGone:
             self.client_gone(exchange)
@@ -114,17 +119,15 @@ class Proxy:
     def _admit(self, exchange: Exchange) -> None:
         head, connection = exchange.head, exchange.connection
         special, listener = head.special, connection.listener
-        exchange.started_ns = time.time_ns()
-        field = listener.correlation_field
-        exchange.correlation_id = choose(special.get(field, ()), trust=listener.trust_ids)
-        exchange.request_id = choose(special.get(b"x-request-id", ()), trust=listener.trust_ids)
-        exchange.added = b"%b: %b\r\nX-Request-ID: %b\r\n" % (
-            self.pipeline.settings.correlation.header.encode(),
-            exchange.correlation_id,
-            exchange.request_id,
-        )
+        given = special.get(listener.correlation_field)
+        correlation_id = uuid7().encode() if given is None else choose(given, trust=listener.trust_ids)
+        given = special.get(b"x-request-id")
+        request_id = uuid7().encode() if given is None else choose(given, trust=listener.trust_ids)
+        exchange.correlation_id = correlation_id
+        exchange.added = listener.id_fields % (correlation_id, request_id)
         exchange.trace = admit(special.get(b"traceparent", ()), special.get(b"tracestate", ()), self._sampler)
         if self._tracer is not None and exchange.trace.sampled:
+            exchange.started_ns = time.time_ns()
             exchange.attempt_records = []
         via = special.get(b"via")
         if via is not None and any(self._name in value for value in via):
@@ -134,6 +137,7 @@ class Proxy:
             raise NoRoute("no route matches the request", reason="no_route")
         exchange.plan, exchange.parameters = found
         plan = exchange.plan
+        exchange.metrics = plan.metrics
         plan.metrics.started()
         plan.upstream.budget.request_started()
         total = plan.upstream.timeouts.total
@@ -172,9 +176,14 @@ class Proxy:
         """Send the request upstream and relay the response."""
         response = await self._attempts.send(exchange, self._request_fields(exchange))
         try:
-            await self._relay(exchange, response)
+            if response.status == _SWITCHING:
+                await self._tunnel(exchange, response)
+            elif not self._relay_at_once(exchange, response):
+                await exchange.wait()
+                if exchange.writes_chunks:
+                    self._end_chunks(exchange)
         except BaseException as error:
-            self._attempts.end(exchange, ending_of(error), client=True)
+            self._attempts.end(exchange, error)
             raise
         self._attempts.end(exchange, None)
 
@@ -196,39 +205,39 @@ class Proxy:
                 b", ".join([*(via or ()), self._via]),
             )
         if b"x-forwarded-proto" not in special:
-            lines += b"X-Forwarded-Proto: %b\r\n" % connection.listener.scheme.encode()
+            lines += connection.listener.proto_field
         if b"x-forwarded-host" not in special and head.host:
             lines += b"X-Forwarded-Host: %b\r\n" % head.host
         return exchange.added + lines
 
-    async def _relay(self, exchange: Exchange, response: ResponseHead) -> None:
+    def _relay_at_once(self, exchange: Exchange, response: ResponseHead) -> bool:
+        """Pass on what has arrived of the response; whether that was all of it."""
         upstream, connection = exchange.upstream, exchange.connection
         assert upstream is not None
-        if response.status == _SWITCHING:
-            await self._tunnel(exchange, upstream, response)
-            return
+        body = upstream.reader.body
         first = upstream.take_body()
-        done = upstream.reader.body.done
-        if done:
+        done = body.done
+        if done and upstream.reader.buffer:
             self.check_surplus(upstream)
         head = self.response_head(exchange, response)
-        if done:
-            exchange.bytes_out = len(first)
-            if exchange.writes_chunks:
-                trailers = upstream.reader.body.trailers
-                first = (chunk(first) if first else b"") + last_chunk(trailers)
-            exchange.head_sent = True
-            connection.write(head + first if first else head)
-            return
         exchange.head_sent = True
-        connection.write(head)
-        self.watch_stream(exchange, response)
-        if first:
-            exchange.deliver(first)
-        upstream.relay_body(exchange.deliver)
-        await exchange.wait()
+        if not done:
+            connection.write(head)
+            self.watch_stream(exchange, response)
+            if first:
+                exchange.deliver(first)
+            upstream.relay_body(exchange.deliver)
+            return False
+        exchange.bytes_out = len(first)
         if exchange.writes_chunks:
-            connection.write(last_chunk(upstream.reader.body.trailers))
+            first = (chunk(first) if first else b"") + last_chunk(body.trailers)
+        connection.write(head + first)
+        return True
+
+    @staticmethod
+    def _end_chunks(exchange: Exchange) -> None:
+        assert exchange.upstream is not None
+        exchange.connection.write(last_chunk(exchange.upstream.reader.body.trailers))
 
     @staticmethod
     def check_surplus(upstream: UpstreamConnection) -> None:
@@ -266,9 +275,10 @@ class Proxy:
             return b"Connection: close\r\n"
         return b"" if exchange.head.minor else b"Connection: keep-alive\r\n"
 
-    async def _tunnel(self, exchange: Exchange, upstream: UpstreamConnection, response: ResponseHead) -> None:
-        """After a 101, octets pass both ways until one side closes (RFC 9110, section 7.8)."""
-        connection = exchange.connection
+    async def _tunnel(self, exchange: Exchange, response: ResponseHead) -> None:
+        """After a 101, octets pass both ways until both sides have closed (RFC 9110, section 7.8)."""
+        connection, upstream = exchange.connection, exchange.upstream
+        assert upstream is not None
         exchange.status = response.status
         exchange.head_sent = True
         connection.persistent = False
@@ -328,10 +338,7 @@ class Proxy:
     def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
         """Answer what is not a request."""
         correlation_id = choose(())
-        added = b"%b: %b\r\nConnection: close\r\n" % (
-            self.pipeline.settings.correlation.header.encode(),
-            correlation_id,
-        )
+        added = connection.listener.id_fields % (correlation_id, choose(())) + b"Connection: close\r\n"
         connection.persistent = False
         connection.write(error_reply(error, accept=[], correlation_id=correlation_id, added=added))
         metrics = self.pipeline.unmatched
@@ -374,15 +381,14 @@ class Proxy:
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over: count it, log it, trace it."""
         exchange.timer.deadline = NEVER
-        duration = (time.perf_counter() - exchange.started) * 1000.0
+        duration = (time.monotonic() - exchange.started) * 1000.0
         head, trace = exchange.head, exchange.trace
-        plan = getattr(exchange, "plan", None)
-        if plan is not None:
-            plan.upstream.budget.request_ended()
-            metrics = plan.metrics
-        else:
+        metrics = exchange.metrics
+        if metrics is None:
             metrics = self.pipeline.unmatched
             metrics.started()
+        else:
+            exchange.plan.upstream.budget.request_ended()
         sampled = exchange.attempt_records is not None
         metrics.ended(head.method, exchange.status, duration, trace.trace_id if sampled else "")
         host = exchange.upstream_host
@@ -403,7 +409,7 @@ class Proxy:
             trace_id=trace.trace_id,
         )
         if sampled:
-            self._trace(exchange, metrics.route, plan.template if plan is not None else "")
+            self._trace(exchange, metrics.route, "" if exchange.metrics is None else exchange.plan.template)
 
     def _trace(self, exchange: Exchange, route: str, template: str) -> None:
         head, connection = exchange.head, exchange.connection

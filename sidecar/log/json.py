@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from sidecar.log.record import Timestamps, path_of, safe_fields
+from sidecar.log.record import Timestamps, safe_fields
 
 if TYPE_CHECKING:
     from sidecar.log.record import AccessRecord, Event
@@ -27,10 +28,11 @@ class JsonLines:
         service: Value of the ``service`` member of every line.
     """
 
-    __slots__ = ("_service", "_timestamps")
+    __slots__ = ("_access", "_service", "_timestamps")
 
     def __init__(self, service: str) -> None:
         self._service = service
+        self._access = _ACCESS % _encode_value(service).replace(b"%", b"%%")
         self._timestamps = Timestamps()
 
     def event(self, event: Event) -> bytes:
@@ -64,28 +66,52 @@ class JsonLines:
             correlation_id,
             trace_id,
         ) = record
-        return _encode(
-            {
-                "time": self._timestamps.text(wall),
-                "level": "info",
-                "event": "access",
-                "service": self._service,
-                "correlation_id": correlation_id.decode("latin-1"),
-                "trace_id": trace_id or None,
-                "method": method.decode("latin-1"),
-                "path": path_of(target),
-                "route": route,
-                "status": status,
-                "bytes_in": bytes_in,
-                "bytes_out": bytes_out,
-                "duration_ms": round(duration_ms, 3),
-                "attempts": attempts,
-                "upstream_host": upstream_host or None,
-                "idempotency": idempotency or None,
-                "breaker": breaker or None,
-                "reason": reason or None,
-            }
+        path = target.partition(b"?")[0]
+        return self._access % (
+            self._timestamps.text(wall).encode(),
+            correlation_id,
+            b'"%b"' % trace_id.encode() if trace_id else b"null",
+            _quoted(method),
+            _quoted(path),
+            _text(route),
+            status,
+            bytes_in,
+            bytes_out,
+            duration_ms,
+            attempts,
+            _text(upstream_host),
+            _text(idempotency),
+            _text(breaker),
+            _text(reason),
         )
+
+
+# Almost every value of an access line is a bounded word, or text that the grammar of HTTP has been through:
+# written straight into a template, the line costs half of what a dictionary and its encoding do.
+_ACCESS: Final = (
+    b'{"time":"%%b","level":"info","event":"access","service":%b,"correlation_id":"%%b","trace_id":%%b,'
+    b'"method":%%b,"path":%%b,"route":%%b,"status":%%d,"bytes_in":%%d,"bytes_out":%%d,"duration_ms":%%.3f,'
+    b'"attempts":%%d,"upstream_host":%%b,"idempotency":%%b,"breaker":%%b,"reason":%%b}\n'
+)
+_PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> bytes:
+    """One of a bounded set of words as JSON; nothing is null."""
+    return _encode_value(value) if value else b"null"
+
+
+def _quoted(value: bytes) -> bytes:
+    """What a client wrote, as JSON."""
+    if _PLAIN.fullmatch(value):
+        return b'"%b"' % value
+    return _encode_value(value.decode("latin-1"))
+
+
+def _encode_value(value: str) -> bytes:
+    text = orjson.dumps(value)
+    return text if text.isascii() and _DELETE not in text else _escape(text)
 
 
 def _encode(line: dict[str, Any]) -> bytes:

@@ -72,7 +72,7 @@ class Listener:
         deadlines: Deadlines,
         capacity: int,
         trust_ids: bool,
-        correlation_field: bytes,
+        correlation_header: str,
     ) -> None:
         self.name = name
         self.scheme = scheme
@@ -82,10 +82,17 @@ class Listener:
         self.deadlines = deadlines
         self.capacity = capacity
         self.trust_ids = trust_ids
-        self.correlation_field = correlation_field
+        self.name_ids(correlation_header)
         self.connections: set[ServerConnection] = set()
         self.draining = False
         self.refused = 0
+        self.loop = asyncio.get_running_loop()
+        self.proto_field = b"X-Forwarded-Proto: %b\r\n" % scheme.encode()
+
+    def name_ids(self, correlation_header: str) -> None:
+        """Carry correlation ids in ``correlation_header`` from now on."""
+        self.correlation_field = correlation_header.lower().encode()
+        self.id_fields = correlation_header.encode() + b": %b\r\nX-Request-ID: %b\r\n"
 
     def accept(self) -> ServerConnection:
         """The protocol of a new connection."""
@@ -112,6 +119,7 @@ class ServerConnection(asyncio.Protocol):
         "_head_timed",
         "_lingered",
         "_lingering",
+        "_loop",
         "_paused",
         "_task",
         "_waiter",
@@ -140,6 +148,7 @@ class ServerConnection(asyncio.Protocol):
         self.tunnel: UpstreamConnection | None = None
         self.deadline = NEVER
         self.looked_at = NEVER
+        self._loop = listener.loop
         self._exchange: Exchange | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -162,14 +171,13 @@ class ServerConnection(asyncio.Protocol):
                 if head is None:
                     if self._eof or (self._closing and not self.reader.buffer):
                         break
-                    await self._wait_for_data()
+                    await self._next_data()
                     continue
                 self._head_timed = False
                 self.persistent = head.persistent
                 await self.listener.handler.handle(self, head)
                 if not self.persistent or self._closing:
                     break
-                self.deadline = NEVER
             self._finish()
         except SidecarError as error:
             self.listener.handler.refuse(self, error)
@@ -177,23 +185,20 @@ class ServerConnection(asyncio.Protocol):
         except ClientGone:
             self.abort()
 
-    async def _wait_for_data(self) -> None:
-        limits = self.limits
+    def _next_data(self) -> asyncio.Future[None]:
+        """Await this for more octets, the client's end, or a head that takes too long."""
         if not self.reader.buffer:
-            self._set_deadline(limits.keep_alive)
+            self._set_deadline(self.limits.keep_alive)
         elif not self._head_timed:
             self._head_timed = True
-            self._set_deadline(limits.header_timeout)
+            self._set_deadline(self.limits.header_timeout)
         if self._paused:
             self.resume_reading()
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _set_deadline(self, seconds: float) -> None:
-        self.deadline = asyncio.get_running_loop().time() + seconds
+        self.deadline = self._loop.time() + seconds
         if self.deadline < self.looked_at:
             self.listener.deadlines.watch(self)
 
@@ -271,7 +276,7 @@ class ServerConnection(asyncio.Protocol):
     def drain(self) -> None:
         """Read no further request."""
         self._closing = True
-        if self._exchange is None and self._waiter is not None and not self.reader.buffer:
+        if self._exchange is None and not self.reader.buffer:
             self._wake()
 
     def kill(self) -> None:
@@ -309,7 +314,7 @@ class ServerConnection(asyncio.Protocol):
         address = b"[%b]" % self.peer if b":" in self.peer else self.peer
         self.peer_fields = address
         listener.connections.add(self)
-        self._task = asyncio.get_running_loop().create_task(self._serve())
+        self._task = self._loop.create_task(self._serve())
 
     def data_received(self, data: bytes) -> None:
         """Octets from the client."""
