@@ -1,0 +1,413 @@
+"""Requests that the sidecar itself begins: events that it delivers, dead letters that it sends again.
+
+They go the way of every other request, through the bulkhead, breakers, pools, timeouts and retries of their
+upstream. What is missing is a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from sidecar.attempts import Attempts
+from sidecar.correlation import is_valid
+from sidecar.errors import BadRequest
+from sidecar.exchange import Exchange
+from sidecar.ids import random_hex, uuid7
+from sidecar.net.deadlines import NEVER
+from sidecar.net.server import ClientLimits, Listener, ServerConnection
+from sidecar.pipeline import correlation_fields
+from sidecar.tracing.context import TraceContext, admit
+from sidecar.tracing.record import AttributeValue, Kind, Link, SpanRecord
+from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
+from sidecar.wire.head import Limits, RequestHead, parse_request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sidecar.metrics.names import Metrics
+    from sidecar.net.deadlines import Deadlines
+    from sidecar.pipeline import Plan, Upstream
+    from sidecar.proxy import Proxy
+    from sidecar.tracing.record import AttemptRecord
+    from sidecar.tracing.sampling import Sampler
+    from sidecar.tracing.tracer import Tracer
+    from sidecar.wire.head import ResponseHead
+
+_SAMPLED = 1
+_TRACEPARENT_LENGTH = 55
+
+
+class Answer(NamedTuple):
+    """What came back.
+
+    Attributes:
+        status: The response's.
+        body: Its body as far as it was wanted, or ``None`` if it was longer than that.
+    """
+
+    status: int
+    body: bytes | None
+
+
+_NOTHING: Mapping[str, AttributeValue] = MappingProxyType({})
+
+
+class Purpose(NamedTuple):
+    """What a call is for, as its trace says it.
+
+    Attributes:
+        span: Name of the span, a bounded text such as ``deliver REQUEST_CREATED``.
+        kind: Its role.
+        attributes: What else is known.
+        linked: ``traceparent`` of what set it off, or empty; the new trace points there.
+    """
+
+    span: str
+    kind: Kind = "internal"
+    attributes: Mapping[str, AttributeValue] = _NOTHING
+    linked: str = ""
+
+
+class NoSuchUpstreamError(Exception):
+    """The configuration has no upstream of this name any more."""
+
+
+class _Nobody(ServerConnection):
+    """Stands in an exchange where a client's connection is. What is written to it is dropped."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes) -> None:
+        """Nobody reads it."""
+
+    def abort(self) -> None:
+        """Nothing can be broken."""
+
+    def pause_reading(self) -> None:
+        """The whole request is at hand."""
+
+    def resume_reading(self) -> None:
+        """The same."""
+
+
+class _Direct:
+    """The plan of a call to an upstream that no route leads to."""
+
+    __slots__ = ("dead_letter", "fallback", "first_byte", "upstream", "upstream_dedupes")
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.fallback = None
+        self.upstream_dedupes = False
+        self.dead_letter = False
+        self.first_byte = upstream.timeouts.first_byte
+
+
+class InternalCalls:
+    """Sends requests of the sidecar's own.
+
+    Args:
+        proxy: Knows the configuration in force, and what protects keyed requests.
+        metrics: Where figures go.
+        deadlines: What watches over time.
+        sampler: Decides which calls become spans.
+        tracer: Exports them, or ``None``.
+    """
+
+    def __init__(
+        self,
+        proxy: Proxy,
+        *,
+        metrics: Metrics,
+        deadlines: Deadlines,
+        sampler: Sampler,
+        tracer: Tracer | None,
+    ) -> None:
+        self._proxy = proxy
+        self._attempts = Attempts(metrics)
+        self._deadlines = deadlines
+        self._sampler = sampler
+        self._tracer = tracer
+        self._loop = asyncio.get_running_loop()
+        self._listener = _listener(proxy, deadlines)
+
+    def plan(self, route: str) -> Plan | None:
+        """The plan of a route, if there is still one of this name."""
+        return next((plan for plan in self._proxy.pipeline.plans if plan.name == route), None)
+
+    async def call(
+        self,
+        upstream: str,
+        head: RequestHead,
+        body: bytes,
+        purpose: Purpose,
+        *,
+        correlation_id: str = "",
+        wanted: int = 0,
+    ) -> Answer:
+        """Send a request to an upstream.
+
+        Args:
+            upstream: Its name.
+            head: From :func:`request_to`.
+            body: The content, as long as the head says.
+            purpose: What it is for.
+            correlation_id: Sent along; a fresh one where it is empty or malformed.
+            wanted: Octets of the response's body to keep.
+
+        Raises:
+            NoSuchUpstreamError: There is none.
+            BulkheadFull, CircuitOpen, UpstreamError: There was no whole answer.
+        """
+        found = self._proxy.pipeline.upstreams.get(upstream)
+        if found is None:
+            raise NoSuchUpstreamError(f"there is no upstream {upstream!r} any more")
+        exchange = self._exchange(head, body, cast("Plan", _Direct(found)), purpose, correlation_id)
+        with self._under_way(exchange, purpose):
+            response = await self._attempts.send(exchange, exchange.added)
+            return Answer(response.status, await self._read(exchange, response, wanted))
+
+    async def repeat(
+        self,
+        plan: Plan,
+        head: RequestHead,
+        body: bytes,
+        purpose: Purpose,
+        *,
+        correlation_id: str,
+        claim: str = "",
+    ) -> int:
+        """Send a client's request once more, by its route; the status of the answer.
+
+        Args:
+            plan: The route's.
+            head: From :meth:`parse`.
+            body: The content, as long as the head says.
+            purpose: What it is for.
+            correlation_id: The request's.
+            claim: Id of the record that protects its key, or empty for the one that follows from the head.
+
+        Raises:
+            SidecarError: There was no answer, or the key does not allow one.
+        """
+        exchange = self._exchange(head, body, plan, purpose, correlation_id)
+        _restore_peer(exchange)
+        if plan.policy.applies(head.method):
+            exchange.key = plan.policy.read_key(head.values(b"idempotency-key"))
+            exchange.claim = claim
+        with self._under_way(exchange, purpose):
+            if exchange.key is not None:
+                await self._proxy.keyed.run(exchange)
+            else:
+                response = await self._proxy.send(exchange)
+                exchange.status = response.status
+                await self._read(exchange, response, 0)
+        return exchange.status
+
+    def parse(self, raw: bytes, length: int) -> RequestHead:
+        """The head that ``raw`` is, as if a client had sent it with a body of ``length`` octets.
+
+        Raises:
+            SidecarError: It breaks the rules that clients' requests are held to.
+        """
+        settings = self._proxy.pipeline.settings
+        rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
+        head = parse_request(raw, len(raw), rules, Limits())
+        if head.length != 0 or head.upgrade is not None:
+            raise BadRequest("the request has fields that belong to its connection", reason="framing")
+        _set_length(head, length)
+        return head
+
+    # --- the exchange -----------------------------------------------------------------------------------
+
+    def _exchange(
+        self, head: RequestHead, body: bytes, plan: Plan, purpose: Purpose, correlation_id: str
+    ) -> Exchange:
+        connection = _Nobody(self._listener)
+        exchange = Exchange(connection, head, self._loop, self._deadlines)
+        exchange.plan = plan
+        given = correlation_id.encode("utf-8", "replace")
+        exchange.correlation_id = given if is_valid(given) else uuid7().encode()
+        self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
+        exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7().encode())
+        exchange.trace = self._trace(purpose.linked)
+        if self._tracer is not None and exchange.trace.sampled:
+            exchange.started_ns = time.time_ns()
+            exchange.attempt_records = []
+        total = plan.upstream.timeouts.total
+        if total is not None:
+            exchange.total_deadline = self._loop.time() + total
+        connection.start_exchange(exchange)
+        exchange.body_arrived(body, done=True)
+        return exchange
+
+    def _trace(self, linked: str) -> TraceContext:
+        """A trace of its own; sampled if what set it off is, so that both ends of a link can be seen."""
+        trace = admit((), (), self._sampler)
+        if trace.sampled or self._tracer is None or len(linked) != _TRACEPARENT_LENGTH:
+            return trace
+        if not int(linked[53:], 16) & _SAMPLED:
+            return trace
+        return TraceContext(trace.trace_id, "", _SAMPLED, b"", ())
+
+    @contextmanager
+    def _under_way(self, exchange: Exchange, purpose: Purpose) -> Iterator[None]:
+        """Count the exchange among the upstream's requests, and trace it when it has ended."""
+        budget = exchange.plan.upstream.budget
+        budget.request_started()
+        error = ""
+        try:
+            yield
+        except BaseException as failed:
+            error = str(getattr(failed, "reason", "")) or type(failed).__name__
+            raise
+        finally:
+            exchange.timer.deadline = NEVER
+            exchange.detach_upstream()
+            budget.request_ended()
+            if exchange.attempt_records is not None:
+                self._export(exchange, purpose, error)
+
+    async def _read(self, exchange: Exchange, response: ResponseHead, wanted: int) -> bytes | None:
+        """Take the response's body; what is over ``wanted`` octets is dropped."""
+        upstream = exchange.upstream
+        assert upstream is not None
+        kept = _Kept(wanted)
+        try:
+            kept.add(upstream.take_body())
+            if not upstream.reader.body.done:
+                exchange.status = response.status
+                exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+                upstream.relay_body(kept.add)
+                await exchange.wait()
+        except BaseException as error:
+            self._attempts.end(exchange, error)
+            raise
+        self._attempts.end(exchange, None)
+        return kept.body()
+
+    # --- spans ------------------------------------------------------------------------------------------
+
+    def _export(self, exchange: Exchange, purpose: Purpose, error: str) -> None:
+        assert self._tracer is not None
+        trace = exchange.trace
+        links = [Link(purpose.linked[3:35], purpose.linked[36:52])] if purpose.linked else []
+        attributes: dict[str, AttributeValue] = {
+            **purpose.attributes,
+            "correlation.id": exchange.correlation_id.decode(),
+        }
+        self._tracer.span(
+            SpanRecord(
+                name=purpose.span,
+                kind=purpose.kind,
+                trace_id=trace.trace_id,
+                span_id=trace.span_id,
+                parent_id="",
+                start_ns=exchange.started_ns,
+                end_ns=time.time_ns(),
+                attributes=attributes,
+                error=error,
+                links=links,
+            )
+        )
+        for number, attempt in enumerate(exchange.attempt_records or ()):
+            self._tracer.span(_attempt_span(exchange, attempt, number))
+
+
+class _Kept:
+    """Keeps a body up to a size."""
+
+    __slots__ = ("_pieces", "_size", "_wanted")
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._size = 0
+        self._pieces: list[bytes] = []
+
+    def add(self, payload: bytes) -> None:
+        self._size += len(payload)
+        if self._size <= self._wanted:
+            self._pieces.append(payload)
+
+    def body(self) -> bytes | None:
+        return b"".join(self._pieces) if self._size <= self._wanted else None
+
+
+def request_to(
+    method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]], length: int
+) -> RequestHead:
+    """The head of a request of our own.
+
+    Args:
+        method: The method.
+        target: Path and query, ASCII.
+        headers: Fields without those of the connection; the caller vouches for their characters.
+        length: Octets of the body.
+    """
+    head = RequestHead(method, target, 1)
+    head.lines = [b"%b: %b" % field for field in headers]
+    keys = [value for name, value in headers if name == b"idempotency-key"]
+    if keys:
+        head.special[b"idempotency-key"] = keys
+    _set_length(head, length)
+    return head
+
+
+def _set_length(head: RequestHead, length: int) -> None:
+    head.length = length
+    head.special[b"content-length"] = [b"%d" % length]
+
+
+def _restore_peer(exchange: Exchange) -> None:
+    """Let the upstream see the addresses that it would have seen when the request came."""
+    special, connection = exchange.head.special, exchange.connection
+    chain = special.pop(b"x-forwarded-for", [b"unknown"])
+    *before, connection.peer = [address.strip() for address in b",".join(chain).split(b",")]
+    connection.peer_fields = connection.peer
+    if before:
+        special[b"x-forwarded-for"] = before
+
+
+def _attempt_span(exchange: Exchange, attempt: AttemptRecord, number: int) -> SpanRecord:
+    attributes: dict[str, AttributeValue] = {
+        "http.request.method": exchange.head.method.decode("latin-1"),
+        "url.full": f"{attempt.scheme}://{attempt.host}:{attempt.port}{exchange.head.target.decode('latin-1')}",
+        "server.address": attempt.host,
+        "server.port": attempt.port,
+        "sidecar.upstream": attempt.upstream,
+        "sidecar.breaker": attempt.breaker,
+    }
+    if attempt.status:
+        attributes["http.response.status_code"] = attempt.status
+    if number:
+        attributes["http.request.resend_count"] = number
+    return SpanRecord(
+        name=exchange.head.method.decode("latin-1"),
+        kind="client",
+        trace_id=exchange.trace.trace_id,
+        span_id=attempt.span_id,
+        parent_id=exchange.trace.span_id,
+        start_ns=attempt.start_ns,
+        end_ns=attempt.end_ns or time.time_ns(),
+        attributes=attributes,
+        error=attempt.error,
+    )
+
+
+def _listener(proxy: Proxy, deadlines: Deadlines) -> Listener:
+    """What such exchanges have in common with those of a listener."""
+    return Listener(
+        f"internal-{random_hex(2)}",
+        scheme="http",
+        handler=proxy,
+        limits=ClientLimits(head=Limits(), header_timeout=10.0, body_idle=30.0, keep_alive=75.0, body=None),
+        rules=FieldRules(REQUEST_FIELDS),
+        deadlines=deadlines,
+        capacity=0,
+        trust_ids=True,
+        correlation_header=proxy.pipeline.settings.correlation.header,
+    )
