@@ -7,13 +7,13 @@ import gc
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import uvloop
 
-from sidecar.admin.health import add_health_routes
-from sidecar.admin.server import AdminServer, new_application
+from sidecar.admin.server import AdminServer, admin_application, scrape_application
 from sidecar.idempotency.engine import Engine
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
@@ -25,6 +25,8 @@ from sidecar.otlp import traces_target
 from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
 from sidecar.reload import Reloader
+from sidecar.settings.restart import check_reloadable
+from sidecar.storewatch import StoreWatch, requires_store
 from sidecar.tracing.sampling import sampler_for
 from sidecar.version import VERSION
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from sidecar.tracing.tracer import Tracer
 
 _SWEEP_SECONDS = 0.25
+_SEEN_DRAINING = 1.0
+"""Seconds that the admin port goes on after it was asked to drain, so that whoever asked can see it."""
 
 
 def run_app(settings: Settings, recompile: Recompiler) -> int:
@@ -76,6 +80,7 @@ class App:
         settings: The configuration in force.
         draining: Set when it has been told to stop.
         started: Whether it is open for traffic.
+        started_at: When it began, in seconds since the Unix epoch.
     """
 
     def __init__(self, settings: Settings, recompile: Recompiler, log: Log) -> None:
@@ -83,6 +88,8 @@ class App:
         self.log = log
         self.draining = False
         self.started = False
+        self.started_at = time.time()
+        self._linger = 0.0
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.registry = Registry(service=settings.service)
@@ -93,6 +100,7 @@ class App:
             _open_store(settings),
             observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
         )
+        self._store_watch = StoreWatch(self.engine.store, patience=settings.store_timeout)
         self.tracer = _start_tracer(settings, log)
         self.pipeline = self._build(settings)
         self.proxy = Proxy(
@@ -169,15 +177,14 @@ class App:
         for name in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(name, self._stop.set)
         self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
-        if settings.store == "memory://":
-            log.warning(
-                "memory store", message="idempotency keys do not survive a restart; set `store` for that"
-            )
         self.engine.start()
         await self._start_admin()
         await self._listeners.open(settings)
         self._reloader.start()
-        self._tasks = [asyncio.create_task(self._sweep(), name="breakers")]
+        self._tasks = [
+            asyncio.create_task(self._sweep(), name="breakers"),
+            asyncio.create_task(self._store_watch.advise(log), name="store advice"),
+        ]
         self.started = True
         log.info(
             "started",
@@ -188,13 +195,9 @@ class App:
         )
 
     async def _start_admin(self) -> None:
-        app = new_application()
-        add_health_routes(app, self)
-        self._admin = [AdminServer(app, self.settings.admin.bind)]
+        self._admin = [AdminServer(admin_application(self), self.settings.admin.bind)]
         if self.settings.metrics is not None:
-            scraped = new_application()
-            add_health_routes(scraped, self)
-            self._admin.append(AdminServer(scraped, self.settings.metrics.bind))
+            self._admin.append(AdminServer(scrape_application(self), self.settings.metrics.bind))
         for server in self._admin:
             await server.start()
 
@@ -212,6 +215,7 @@ class App:
             async with asyncio.timeout(settings.drain_timeout):
                 while self.proxy.active or self._listeners.busy:  # noqa: ASYNC110 - two counts, once in a life
                     await asyncio.sleep(0.01)
+        await asyncio.sleep(self._linger)
         if self.proxy.active:
             log.warning("drain timeout", in_flight=self.proxy.active)
         self._listeners.kill()
@@ -243,7 +247,39 @@ class App:
         """Why no traffic should come here, or an empty string."""
         if self.draining:
             return "draining"
-        return "" if self.started else "starting"
+        if not self.started:
+            return "starting"
+        if requires_store(plan.policy for plan in self.pipeline.plans) and await self.store_problem():
+            return "the idempotency store is unavailable"
+        return ""
+
+    async def store_problem(self) -> str:
+        """Why the store cannot be used, or an empty string."""
+        return await self._store_watch.problem()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered."""
+        return self.proxy.active
+
+    @property
+    def reload_failed(self) -> list[str]:
+        """What was wrong with the last configuration; empty when it was put in force."""
+        return self._reloader.mistakes
+
+    async def reload(self) -> list[str]:
+        """Read the configuration anew; what is wrong with it, or an empty list."""
+        return await self._reloader.reload()
+
+    def drain(self) -> None:
+        """Stop as on SIGTERM, but not before it can be seen that ``/readyz`` fails."""
+        self.draining = True
+        self._linger = _SEEN_DRAINING
+        self._stop.set()
+
+    def set_log_level(self, level: str) -> None:
+        """Write log lines from ``level`` on, until the configuration names another one."""
+        self.log.set_level(level)
 
     async def snapshot(self) -> Snapshot:
         """All figures."""
@@ -256,14 +292,17 @@ class App:
 
         Raises:
             OSError: A new listener's address is taken, or a certificate cannot be read.
+            RestartNeeded: A setting has changed that cannot change while the process runs.
         """
+        check_reloadable(self.settings, settings)
         old = self.pipeline
         new = self._build(settings, old)
         await self._listeners.update(settings)
         self.pipeline = new
         self.proxy.pipeline = new
+        if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
+            self.log.set_level(settings.log.level)
         self.settings = settings
-        self.log.set_level(settings.log.level)
         old.close()
 
 

@@ -24,7 +24,16 @@
     ├── BulkheadFull ───────────── 503 BULKHEAD_FULL
     ├── StoreUnavailable ───────── 503 IDEMPOTENCY_STORE_UNAVAILABLE
     ├── AuditUnavailable ───────── 503 AUDIT_UNAVAILABLE
-    └── LoopDetected ───────────── 508 LOOP_DETECTED
+    ├── LoopDetected ───────────── 508 LOOP_DETECTED
+    └── AdminError: only the admin port answers with these
+        ├── Unauthorized ───────── 401 UNAUTHORIZED
+        ├── Forbidden ──────────── 403 FORBIDDEN
+        ├── NotFound ───────────── 404 NOT_FOUND
+        ├── MethodNotAllowed ───── 405 METHOD_NOT_ALLOWED
+        ├── Conflict ───────────── 409 CONFLICT
+        ├── MediaTypeNotSupported  415 UNSUPPORTED_MEDIA_TYPE
+        ├── ConfigurationInvalid ─ 422 CONFIGURATION_INVALID
+        └── TooManyViewers ─────── 503 TOO_MANY_VIEWERS
     ClientGone: nobody is left to answer
 
 One place, :mod:`sidecar.reply`, turns an error into bytes.
@@ -33,6 +42,9 @@ One place, :mod:`sidecar.reply`, turns an error into bytes.
 from __future__ import annotations
 
 from typing import ClassVar
+
+Details = dict[str, int | str | list[str]]
+"""Further members of an answer's ``error`` object."""
 
 
 class SidecarError(Exception):
@@ -56,7 +68,7 @@ class SidecarError(Exception):
         reason: str = "",
         retry_after: float | None = None,
         status: int | None = None,
-        details: dict[str, int | str] | None = None,
+        details: Details | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -158,7 +170,7 @@ class UpstreamError(SidecarError):
         reason: str = "",
         sent: bool = False,
         retry_after: float | None = None,
-        details: dict[str, int | str] | None = None,
+        details: Details | None = None,
     ) -> None:
         super().__init__(message, reason=reason, retry_after=retry_after, details=details)
         self.sent = sent
@@ -210,6 +222,58 @@ class LoopDetected(SidecarError):
     """The request has passed through this sidecar before."""
 
     status, code = 508, "LOOP_DETECTED"
+
+
+class AdminError(SidecarError):
+    """A call of the admin port that is refused."""
+
+
+class Unauthorized(AdminError):
+    """The call lacks the token, or shows another one."""
+
+    status, code = 401, "UNAUTHORIZED"
+
+
+class Forbidden(AdminError):
+    """The call comes from a web page of another origin, or names a host that this port is not."""
+
+    status, code = 403, "FORBIDDEN"
+
+
+class NotFound(AdminError):
+    """There is no such thing to look at or to change."""
+
+    status, code = 404, "NOT_FOUND"
+
+
+class MethodNotAllowed(AdminError):
+    """The path exists, but not with this method."""
+
+    status, code = 405, "METHOD_NOT_ALLOWED"
+
+
+class Conflict(AdminError):
+    """The thing is in a state that does not allow the change."""
+
+    status, code = 409, "CONFLICT"
+
+
+class MediaTypeNotSupported(AdminError):
+    """A browser's change must be ``application/json``, which no form of another site can send."""
+
+    status, code = 415, "UNSUPPORTED_MEDIA_TYPE"
+
+
+class ConfigurationInvalid(AdminError):
+    """The configuration has mistakes, or changes what only a restart can; ``details`` lists them."""
+
+    status, code = 422, "CONFIGURATION_INVALID"
+
+
+class TooManyViewers(AdminError):
+    """As many streams of live figures are open as there may be."""
+
+    status, code = 503, "TOO_MANY_VIEWERS"
 
 
 class ClientGone(Exception):

@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.settings.restart import RestartNeeded
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -22,7 +24,10 @@ class Reloader:
 
     Args:
         recompile: Reads the configuration in a process of its own, so that the loop goes on meanwhile.
-        apply: Puts settings in force, or raises ``OSError`` and changes nothing.
+        apply: Puts settings in force, or raises ``OSError`` or ``RestartNeeded`` and changes nothing.
+
+    Attributes:
+        mistakes: What was wrong with the last configuration; empty when it was put in force.
     """
 
     def __init__(
@@ -36,6 +41,7 @@ class Reloader:
         self._apply = apply
         self._log = log
         self._reloads = metrics.config_reloads.labels()
+        self.mistakes: list[str] = []
         self._failures = metrics.config_reload_failures.labels()
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
@@ -63,6 +69,9 @@ class Reloader:
                     await self._apply(outcome)
                 except OSError as error:
                     mistakes = [str(error)]
+                except RestartNeeded as needed:
+                    mistakes = needed.mistakes
+            self.mistakes = mistakes
             if mistakes:
                 self._failures.value += 1
                 self._log.error("reload failed", mistakes=mistakes)

@@ -1,34 +1,69 @@
-"""Answers of the admin port that are errors, in the same form as the data path's."""
+"""What the admin port's answers have in common: an id, bounds on browsers, and one form of errors."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+import math
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
+import orjson
 from aiohttp import web
 
 from sidecar.correlation import choose
+from sidecar.errors import BadRequest, BodyTooLarge, Forbidden, MethodNotAllowed, NotFound, SidecarError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from aiohttp.typedefs import Handler, Middleware
+
+    from sidecar.log import Log
 
 CORRELATION_FIELD = "X-Correlation-ID"
 
+_PROBLEM = "application/problem+json"
+# What pages of other sites may do with an answer, and how long a cache may keep it: nothing, and not at all.
+_COMMON = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "sidecar",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_BY_STATUS = {403: Forbidden, 404: NotFound, 405: MethodNotAllowed, 413: BodyTooLarge}
 
-def error_response(status: int, code: str, message: str, request: web.Request) -> web.Response:
+
+class _InternalError(SidecarError):
+    """Something went wrong that nobody foresaw; the log has the traceback."""
+
+
+def json_answer(content: object, *, status: int = 200) -> web.Response:
+    """An answer that holds ``content``."""
+    return web.Response(status=status, body=orjson.dumps(content), content_type="application/json")
+
+
+def error_response(error: SidecarError, request: web.Request) -> web.Response:
     """An error as JSON, ``application/problem+json`` where the client's ``Accept`` asks for it."""
-    correlation_id = correlation_of(request)
-    content = {"code": code, "message": message, "correlation_id": correlation_id}
-    media_type, body = "application/json", {"error": content}
-    if "application/problem+json" in request.headers.get("Accept", "").lower():
-        media_type = "application/problem+json"
-        body = {"type": "about:blank", "title": code, "status": status, "detail": message, **content}  # type: ignore[dict-item]
-    return web.Response(
-        status=status,
-        text=json.dumps(body),
-        content_type=media_type,
-        headers={"X-Sidecar-Reason": code.lower(), CORRELATION_FIELD: correlation_id},
-    )
+    content: dict[str, Any] = {"code": error.code, "message": error.message}
+    content["correlation_id"] = correlation_of(request)
+    content |= error.details or {}
+    status = error.answer_status
+    body: dict[str, Any] = {"error": content}
+    wants_problem = _PROBLEM in request.headers.get("Accept", "").lower()
+    if wants_problem:
+        detail = content.pop("message")
+        title = HTTPStatus(status).phrase
+        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **content}
+    response = json_answer(body, status=status)
+    if wants_problem:
+        response.content_type = _PROBLEM
+    response.headers["X-Sidecar-Reason"] = error.code.lower()
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="sidecar"'
+    return response
 
 
 def correlation_of(request: web.Request) -> str:
@@ -43,18 +78,45 @@ def correlation_of(request: web.Request) -> str:
     return found
 
 
-@web.middleware
-async def correlated(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Give every answer a correlation id, and every error its form."""
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}.get(
-            error.status, error.reason.upper().replace(" ", "_")
-        )
-        return error_response(error.status, code, error.text or error.reason, request)
-    if not response.prepared:
-        response.headers[CORRELATION_FIELD] = correlation_of(request)
+def moment(seconds: float | None) -> str | None:
+    """Seconds since the Unix epoch by RFC 3339, in UTC with milliseconds; nothing stays nothing."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+async def add_common_fields(request: web.Request, response: web.StreamResponse) -> None:
+    """The fields that every answer has; called before its head is written, streams included."""
+    response.headers[CORRELATION_FIELD] = correlation_of(request)
+    for name, value in _COMMON.items():
+        response.headers.setdefault(name, value)
+
+
+def errors_answered(log: Log) -> Middleware:
+    """A middleware that turns whatever is raised into an answer; what nobody foresaw is logged."""
+
+    @web.middleware
+    async def answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except SidecarError as error:
+            return error_response(error, request)
+        except web.HTTPException as error:
+            return _translated(error, request)
+        except ConnectionError:
+            raise  # the client is gone, and aiohttp knows what to do
+        except Exception as error:  # noqa: BLE001 - the last resort; nothing of it may reach a stranger
+            log.crash("admin call failed", error, what=f"{request.method} {request.path}")
+            return error_response(_InternalError("something went wrong; the log says what"), request)
+
+    return answered
+
+
+def _translated(error: web.HTTPException, request: web.Request) -> web.Response:
+    """An error that aiohttp itself made."""
+    kind = _BY_STATUS.get(error.status, BadRequest)
+    message = f"{error.reason}: {request.method} {request.path}; /openapi.json describes all calls"
+    response = error_response(kind(message, status=error.status), request)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
     return response

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from sidecar.admin.answers import json_answer
 from sidecar.metrics.exposition import render
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def add_health_routes(app: web.Application, status: Status) -> None:
     """Add ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     async def readyz(_: web.Request) -> web.Response:
         reason = await status.not_ready()
         if reason:
-            return web.json_response({"status": "unavailable", "reason": reason}, status=503)
-        return web.json_response({"status": "ready"})
+            return json_answer({"status": "unavailable", "reason": reason}, status=503)
+        return json_answer({"status": "ready"})
 
     async def metrics(request: web.Request) -> web.Response:
         snapshot = await status.snapshot()

@@ -6,24 +6,53 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from sidecar.admin.answers import correlated
+from sidecar.admin.answers import add_common_fields, errors_answered
+from sidecar.admin.calls import CALLS
+from sidecar.admin.control import CONTROL
+from sidecar.admin.health import add_health_routes
+from sidecar.admin.security import guarded_by
 
 if TYPE_CHECKING:
+    from aiohttp.typedefs import Middleware
+
+    from sidecar.admin.control import Control
     from sidecar.settings.addresses import Address
 
 _BODY_LIMIT = 16 * 1024 * 1024
+_KEEP_ALIVE = 75.0
+_SHUTDOWN = 1.0
 
 
-def new_application() -> web.Application:
-    """An application whose answers have the sidecar's form."""
-    return web.Application(middlewares=[correlated], client_max_size=_BODY_LIMIT)
+def admin_application(control: Control) -> web.Application:
+    """Everything that operators can ask for."""
+    app = _application(errors_answered(control.log), guarded_by(control))
+    app[CONTROL] = control
+    add_health_routes(app, control)
+    for call in CALLS:
+        app.router.add_route(call.method, call.path, call.answer)
+    return app
+
+
+def scrape_application(control: Control) -> web.Application:
+    """Health and metrics alone, for a port that scrapers reach under any name."""
+    app = _application(errors_answered(control.log))
+    add_health_routes(app, control)
+    return app
+
+
+def _application(*middlewares: Middleware) -> web.Application:
+    app = web.Application(middlewares=middlewares, client_max_size=_BODY_LIMIT)
+    app.on_response_prepare.append(add_common_fields)
+    return app
 
 
 class AdminServer:
     """Serves one application on one address."""
 
     def __init__(self, app: web.Application, bind: Address) -> None:
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_SHUTDOWN, keepalive_timeout=_KEEP_ALIVE
+        )
         self._bind = bind
         self.port = bind.port
 

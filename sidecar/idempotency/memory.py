@@ -226,6 +226,10 @@ class MemoryStore:
     async def check(self) -> None:
         """See :meth:`IdempotencyStore.check`: it always can."""
 
+    async def weaknesses(self) -> list[str]:
+        """See :meth:`IdempotencyStore.weaknesses`."""
+        return ["memory:// forgets all idempotency keys on a restart: set store to Redis where that matters"]
+
     async def aclose(self) -> None:
         """Forget everything."""
         self._entries.clear()

@@ -193,11 +193,7 @@ class RedisStore:
                 raise refusal(reply)
 
     async def weaknesses(self) -> list[str]:
-        """Settings of the servers that weaken the guarantee, for the log at the start.
-
-        Raises:
-            StoreError: Redis cannot be used.
-        """
+        """See :meth:`IdempotencyStore.weaknesses`: settings of the servers."""
         found: dict[str, None] = {}
         for link in await (self._runner or self._start()).servers.masters():
             reply = await link.send(pack(("INFO",)), self._timeout)

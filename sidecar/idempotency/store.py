@@ -164,6 +164,10 @@ class IdempotencyStore(Protocol):
         """Return if the store can be reached."""
         ...
 
+    async def weaknesses(self) -> list[str]:
+        """What about the store weakens the guarantee, one sentence each, for the log at the start."""
+        ...
+
     async def aclose(self) -> None:
         """Give back connections; nothing may be called afterwards."""
         ...
