@@ -43,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_ended",
         "_interim",
         "_pool",
         "_reading",
@@ -62,6 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._sink: Callable[[bytes], None] | None = None
         self._interim: set[int] = set()
+        self._ended = False
         self._reading = True
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.exchange: Exchange | None = None
@@ -242,7 +244,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim.add(status)
 
     def eof_received(self) -> bool:
-        """The upstream has closed its half."""
+        """The upstream has closed its half; under TLS, with its ``close_notify`` (RFC 9112, section 9.8)."""
+        self._ended = True
         if self.phase == TUNNEL and self.exchange is not None:
             self.exchange.tunnel_half_closed(UPSTREAM_SIDE)
             return True
@@ -259,7 +262,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             return
         body = self.reader.body
-        if phase in (PARKED, BODY) and isinstance(body, UntilCloseBody) and exc is None:
+        if phase in (PARKED, BODY) and isinstance(body, UntilCloseBody) and self._ended and exc is None:
             body.end()
             exchange.wake_if_relaying(self)
         elif phase == TUNNEL:
