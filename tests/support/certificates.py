@@ -38,6 +38,12 @@ class Authority:
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
+    def misnamed_context(self) -> ssl.SSLContext:
+        """For a server whose certificate is good, but is not made out to ``localhost``."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._client.configure_cert(context)
+        return context
+
     def client_context(self, *, with_cert: bool = False) -> ssl.SSLContext:
         """For a client that trusts this authority alone."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -34,11 +34,11 @@ class Broken(AssertionError):  # noqa: N818 - what the peer did, not a fault of 
 
 
 class Reader:
-    """Bytes of a socket, by line and by count; ``raw`` keeps all that was received unless ``keep`` is off."""
+    """Bytes of a socket, by line and by count; ``raw`` keeps all that was received while ``keep`` is on."""
 
     def __init__(self, connection: socket.socket, *, keep: bool = True) -> None:
         self._connection = connection
-        self._keep = keep
+        self.keep = keep
         self.buffer = bytearray()
         self.raw = bytearray()
 
@@ -54,7 +54,7 @@ class Reader:
         except (ConnectionResetError, BrokenPipeError) as error:
             raise Broken(f"connection reset after {bytes(self.raw[-200:])!r}") from error
         self.buffer += piece
-        if self._keep:
+        if self.keep:
             self.raw += piece
         return bool(piece)
 
