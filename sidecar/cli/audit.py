@@ -132,7 +132,8 @@ async def _print_rows(url: str, chosen: Filter) -> None:
 
 async def _print_rejected(folder: Path, *, remove: bool) -> None:
     from sidecar.audit.record import REJECTED  # noqa: PLC0415 - for this command alone
-    from sidecar.spool.spool import FILE_NAME, Spool  # noqa: PLC0415 - SQLite, for this command alone
+    from sidecar.spool.model import FILE_NAME  # noqa: PLC0415 - for this command alone
+    from sidecar.spool.spool import Spool  # noqa: PLC0415 - SQLite, for this command alone
 
     if not (folder / FILE_NAME).exists():
         _stop(f"there is no spool in {folder}")

@@ -66,12 +66,15 @@ class MemoryDeadLetterStore:
         max_age: Seconds that a record is kept.
         capacity: Records in all queues together; one more is refused, for dropping another would lose it.
         clock: Tells the age of records and the end of leases.
+
+    Attributes:
+        max_age: The same.
     """
 
     def __init__(
         self, *, max_age: float = DEFAULT_MAX_AGE, capacity: int = _CAPACITY, clock: Clock = SYSTEM_CLOCK
     ) -> None:
-        self._max_age = max_age
+        self.max_age = max_age
         self._capacity = capacity
         self._clock = clock
         self._queues: dict[QueueName, _Queue] = {}
@@ -183,7 +186,7 @@ class MemoryDeadLetterStore:
             raise DeadLetterHeldError(f"dead letter {record_id} is being retried at this moment")
 
     def _expire(self, held: _Queue) -> None:
-        oldest = micros(self._clock.wall() - self._max_age)
+        oldest = micros(self._clock.wall() - self.max_age)
         while held.order and held.order[0].micros < oldest:
             held.drop(held.order[0].record_id)
 

@@ -77,6 +77,9 @@ class RedisDeadLetterStore:
         root: First part of every key.
         max_age: Seconds that a record is kept.
         clock: Tells the age of records. Leases go by the server's clock.
+
+    Attributes:
+        max_age: The same.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class RedisDeadLetterStore:
         self._client = client
         self._root = root
         self._index = f"{root}:index"
-        self._max_age = max_age
+        self.max_age = max_age
         self._clock = clock
         self._repaired: dict[QueueName, float] = {}
         names = ("add", "expire", "get", "lease", "page", "summary", "write")
@@ -107,7 +110,7 @@ class RedisDeadLetterStore:
         with _store_errors():
             # The index first: a queue that it names in vain is harmless, one that it leaves out is not seen.
             await self._client.sadd(self._index, str(queue))
-            await self._run("add", places, record.id, encode(record), place, int(self._max_age * 1000))
+            await self._run("add", places, record.id, encode(record), place, int(self.max_age * 1000))
             await self._expire(keys)
 
     async def get(self, queue: QueueName, record_id: str) -> Record:
@@ -221,7 +224,7 @@ class RedisDeadLetterStore:
         return low, "+inf" if selection.until is None else micros(selection.until)
 
     def _oldest(self) -> int:
-        return micros(self._clock.wall() - self._max_age)
+        return micros(self._clock.wall() - self.max_age)
 
     async def _run(self, name: str, keys: list[str], *arguments: str | bytes | int) -> list[bytes]:
         answer: list[bytes] = await self._scripts[name].run(self._client, keys, *arguments)

@@ -107,7 +107,12 @@ class DeadLetterStore(Protocol):
     raise ``DeadLetterNotFoundError`` where it is not there, and those that change one ``DeadLetterHeldError``
     where another retry holds it (:mod:`sidecar.dlq.errors`). Leases are judged by the store's own clock.
     Records past their age are in no page and no count.
+
+    Attributes:
+        max_age: Seconds that a record is kept; may be changed at any time.
     """
+
+    max_age: float
 
     async def add(self, queue: QueueName, record: Record) -> None:
         """Store a record; one with the same id is replaced, so that adding twice is adding once."""

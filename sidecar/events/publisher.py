@@ -15,21 +15,16 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from sidecar.breaker.decorator import CircuitBreaker
 from sidecar.clock import SYSTEM_CLOCK, Clock
 from sidecar.dlq.errors import DeadLetterError
-from sidecar.dlq.record import Attempt, Origin, Record, clean_text
-from sidecar.dlq.store import QueueName
 from sidecar.errors import CircuitOpen
-from sidecar.events.cloudevents import idempotency_key
-from sidecar.events.identity import record_id
-from sidecar.events.stream import EventRefusedError, StreamError
+from sidecar.events.stream import StreamError
 from sidecar.retry.decorator import Retry
 from sidecar.spool.model import SpoolError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.dlq.store import DeadLetterStore
     from sidecar.events.cloudevents import Event
-    from sidecar.events.outbox import Outbox
+    from sidecar.events.outbox import Bury, Outbox
     from sidecar.events.stream import Streams
 
 _AT_ONCE: Final = 128
@@ -57,8 +52,7 @@ class Publisher:
 
     Args:
         streams: Where they are to go.
-        service: The sidecar's service, in whose queue dead letters are.
-        dead_letters: Where those go that find no other place.
+        bury: Makes dead letters of those that find no other place.
         outbox: Where they wait while streams cannot be reached; without it they become dead letters then.
         count: Called with where each event went, or ``refused``, for the metric.
         clock: Tells the time.
@@ -71,8 +65,7 @@ class Publisher:
         self,
         streams: Streams,
         *,
-        service: str,
-        dead_letters: DeadLetterStore,
+        bury: Bury,
         outbox: Outbox | None,
         count: Callable[[str], None],
         clock: Clock = SYSTEM_CLOCK,
@@ -80,11 +73,9 @@ class Publisher:
         # Short, because it is not the breaker that keeps the load off streams that come back: the spool does.
         self.breaker = CircuitBreaker("events", reset_timeout=1.0, success_threshold=1, clock=clock)
         self._append = Retry(max_attempts=2)(self.breaker(streams.append))
-        self._service = service
-        self._dead_letters = dead_letters
+        self._bury = bury
         self._outbox = outbox
         self._count = count
-        self._clock = clock
         self._waiting: deque[_Waiting] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -158,42 +149,13 @@ class Publisher:
     async def _give_up(self, waiting: _Waiting, error: Exception) -> None:
         """Into the dead letters, the last place there is."""
         try:
-            await self.bury(waiting.event_type, waiting.event, error)
+            await self._bury(waiting.event_type, waiting.event, error)
         except DeadLetterError as store_error:
             self._count("refused")
             if not waiting.published.done():
                 waiting.published.set_exception(EventsUnavailableError(f"{error}; {store_error}"))
         else:
             self._done(waiting, "dead_lettered")
-
-    async def bury(self, event_type: str, event: Event, error: Exception) -> None:
-        """Store an event as a dead letter whose retry publishes it.
-
-        Raises:
-            DeadLetterError: The store cannot be used.
-        """
-        now = self._clock.wall()
-        text = clean_text(str(error))
-        reason = "stream_refused" if isinstance(error, EventRefusedError) else "stream_unavailable"
-        record = Record(
-            id=record_id(event),
-            event_type=event_type,
-            origin=Origin(kind="stream"),
-            data=event.data,
-            event=dict(event.attributes),
-            error=text,
-            reason=reason,
-            attempts=(Attempt(at=now, error=text),),
-            source_service=self._service,
-            correlation_id=event.correlation_id,
-            trace_id=event.trace_id,
-            idempotency_key=idempotency_key(event.id).decode(),
-            first_failed_at=now,
-            last_failed_at=now,
-            stored_at=now,
-        )
-        await self._dead_letters.add(QueueName(self._service, event_type), record)
-        _logger.warning("event %s of %s is a dead letter (%s): %s", event.id, event_type, reason, text)
 
     def _done(self, waiting: _Waiting, where: Where) -> None:
         self._count(where)

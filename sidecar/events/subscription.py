@@ -18,7 +18,7 @@ from sidecar.clock import SYSTEM_CLOCK, Clock
 from sidecar.dlq.errors import DeadLetterError
 from sidecar.dlq.record import Attempt, Origin, Record
 from sidecar.dlq.store import QueueName
-from sidecar.events.cloudevents import delivery_headers, idempotency_key
+from sidecar.events.cloudevents import idempotency_key
 from sidecar.events.identity import record_id
 from sidecar.events.lanes import NEVER, Held, Lanes, Parcel
 from sidecar.events.stream import StreamError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from sidecar.audit.pointer import Pointer
     from sidecar.dlq.store import DeadLetterStore
+    from sidecar.events.cloudevents import Event
     from sidecar.events.stream import Consumer, Entry
 
 SCHEDULE: Final = Backoff(initial_delay=1.0, multiplier=3.0, max_delay=300.0)
@@ -41,35 +42,21 @@ BURIAL: Final = Backoff(initial_delay=1.0, multiplier=2.0, max_delay=30.0)
 LONGEST_PAUSE: Final = 5.0
 """Seconds after which a breaker is asked again, whatever it said: others may have closed it meanwhile."""
 
-ATTEMPT_HEADER: Final = b"x-delivery-attempt"
-
 _logger = logging.getLogger(__name__)
 
 
 class Deliver(Protocol):
-    """Sends one request through an upstream's breaker, bulkhead and tracing; sends it once."""
+    """Sends an event to a service, through the upstream's breaker, bulkhead and tracing."""
 
-    async def __call__(
-        self,
-        upstream: str,
-        method: str,
-        path: str,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        *,
-        correlation_id: str,
-        traceparent: str,
-    ) -> int:
+    async def __call__(self, event: Event, event_type: str, *, upstream: str, path: str, attempt: int) -> int:
         """The status of the answer, whose body is not wanted.
 
         Args:
-            upstream: Its name.
-            method: The method.
-            path: The target, query included.
-            headers: All but those of the connection, of the trace and of correlation.
-            body: The content.
-            correlation_id: Sent along; a fresh one where it is empty.
-            traceparent: The trace that the span is linked to, or empty.
+            event: What to deliver.
+            event_type: The stream that it came from.
+            upstream: Name of the upstream.
+            path: Where it is sent to with POST.
+            attempt: Number of this attempt, from 1.
 
         Raises:
             SidecarError: There was no answer: ``CircuitOpen``, ``BulkheadFull``, ``UpstreamError`` …
@@ -249,19 +236,14 @@ class Subscription:
             await self._failed(held, outcome, self._clock.monotonic() - started)
 
     async def _send(self, held: Held) -> Outcome:
-        event, target = held.parcel.event, self.target
-        headers = delivery_headers(event)
-        spent = sum(1 for attempt in held.attempts if attempt.spent)
-        headers.append((ATTEMPT_HEADER, b"%d" % (spent + 1)))
+        target = self.target
         try:
             status = await self._deliver(
-                target.upstream,
-                "POST",
-                target.path,
-                headers,
-                event.data,
-                correlation_id=event.correlation_id,
-                traceparent=event.traceparent,
+                held.parcel.event,
+                target.event_type,
+                upstream=target.upstream,
+                path=target.path,
+                attempt=1 + sum(attempt.spent for attempt in held.attempts),
             )
         except Exception as error:  # noqa: BLE001 - whatever it is, the event must outlive it
             return judge_error(error)
@@ -273,7 +255,7 @@ class Subscription:
         due = self._clock.monotonic() + min(outcome.pause, LONGEST_PAUSE)
         if outcome.verdict is Verdict.PAUSED:
             self._paused_until, self._probing = due, True
-        self._count("paused" if outcome.verdict is Verdict.PAUSED else "crowded")
+        self._count("paused")
         self._lanes.postpone(held, due)
 
     async def _failed(self, held: Held, outcome: Outcome, duration: float) -> None:
@@ -285,13 +267,13 @@ class Subscription:
             at=self._clock.wall(), error=outcome.error, status=outcome.status, duration=duration, spent=spent
         )
         _add_attempt(held.attempts, attempt)
-        self._count("failed")
         reason = give_up_reason(held.attempts, self.target.max_attempts)
         if outcome.verdict is Verdict.REJECTED:
             reason = "rejected"
         if reason:
             await self._give_up(held, outcome.error, reason)
             return
+        self._count("retried")
         await self._note(held)
         number = sum(1 for attempt in held.attempts if attempt.spent)
         self._lanes.postpone(held, self._clock.monotonic() + SCHEDULE.delay(max(1, number)))

@@ -42,4 +42,5 @@ PUBLISH_OUTCOMES: Final = ("streamed", "spooled", "dead_lettered", "refused")
 """``events_published_total``: durable in the stream, in the spool, as a dead letter; or not accepted."""
 
 DELIVERY_OUTCOMES: Final = ("delivered", "retried", "dead_lettered", "paused")
-"""``event_deliveries_total``: acknowledged, to be tried again, given up, or held back by an open breaker."""
+"""``event_deliveries_total``: acknowledged, to be tried again, given up, or not sent: the breaker
+was open, or the bulkhead full."""

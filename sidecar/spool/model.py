@@ -10,6 +10,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+FILE_NAME: Final = "spool.db"
+"""The file in the spool's directory."""
 
 
 class SpoolError(Exception):

@@ -18,13 +18,12 @@ from sidecar.clock import SYSTEM_CLOCK, Clock
 from sidecar.ids import random_hex
 from sidecar.spool.file import SpoolFile, translate
 from sidecar.spool.lock import Owner, ProcessLock
-from sidecar.spool.model import EMPTY, Item, QueueStats, SpoolError, SpoolUnavailable
+from sidecar.spool.model import EMPTY, FILE_NAME, Item, QueueStats, SpoolError, SpoolUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-FILE_NAME = "spool.db"
 _DEFAULT_QUEUE_BYTES = 1024 * 1024 * 1024
 # Calls that share a transaction at most: bounds how long the first one waits for the last one's statements.
 _MAX_GROUP = 512

@@ -1,0 +1,160 @@
+"""Events and dead letters at work. Made when the first of them is there, or a subscription wants some."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from sidecar.dlq.operator import Operator
+from sidecar.dlq.record import check_event_type
+from sidecar.events.burial import Burial
+from sidecar.events.cloudevents import Publication, read_event
+from sidecar.events.deliver import Deliverer
+from sidecar.events.outbox import Outbox
+from sidecar.events.publisher import Publisher
+from sidecar.events.redelivery import Redelivery
+from sidecar.events.subscriptions import Subscriptions
+from sidecar.metrics.outcomes import DELIVERY_OUTCOMES, PUBLISH_OUTCOMES
+from sidecar.spool.model import SpoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from sidecar.clock import Clock
+    from sidecar.dlq.store import DeadLetterStore
+    from sidecar.events.backend import Backend
+    from sidecar.events.publisher import Where
+    from sidecar.internal import InternalCalls
+    from sidecar.metrics.cells import Counter
+    from sidecar.metrics.names import Metrics
+    from sidecar.settings.model import Settings
+    from sidecar.spool.lazy import LazySpool
+
+_logger = logging.getLogger(__name__)
+
+
+class Published(NamedTuple):
+    """An event that is durable.
+
+    Attributes:
+        id: The event's.
+        where: Its place.
+    """
+
+    id: str
+    where: Where
+
+
+class EventEngine:
+    """Publishing, delivering, and what could not be delivered.
+
+    Args:
+        settings: The configuration in force.
+        backend: Where events and dead letters live.
+        calls: How requests go upstream.
+        metrics: Where figures go.
+        spool: Where events wait while the backend is away.
+        clock: Tells the time.
+
+    Attributes:
+        operator: What operators can do with dead letters.
+        subscriptions: Who gets events.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        backend: Backend,
+        *,
+        calls: InternalCalls,
+        metrics: Metrics,
+        spool: LazySpool,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._backend = backend
+        self._spool = spool
+        self._clock = clock
+        service, streams, dead_letters = settings.service, backend.streams, backend.dead_letters
+        bury = Burial(dead_letters, service, clock)
+        self._outbox = Outbox(spool.open, streams=streams, bury=bury) if backend.lasting else None
+        self._publisher = Publisher(
+            streams,
+            bury=bury,
+            outbox=self._outbox,
+            count=_counting(metrics.events_published.children("outcome", PUBLISH_OUTCOMES)),
+            clock=clock,
+        )
+        deliver = Deliverer(calls)
+        self.subscriptions = Subscriptions(
+            service=service,
+            streams=streams,
+            deliver=deliver,
+            dead_letters=dead_letters,
+            count=_counting(metrics.event_deliveries.children("outcome", DELIVERY_OUTCOMES)),
+        )
+        redeliver = Redelivery(streams, deliver=deliver, calls=calls, targets=self.subscriptions.targets)
+        self.operator = Operator(dead_letters, service=service, redeliver=redeliver, clock=clock)
+
+    @property
+    def dead_letters(self) -> DeadLetterStore:
+        """What could not be delivered."""
+        return self._backend.dead_letters
+
+    async def start(self) -> None:
+        """Begin to deliver, and go on with what an earlier process has left in the spool."""
+        if self._outbox is not None and self._spool.exists:
+            try:
+                await self._outbox.resume()
+            except SpoolError as error:
+                _logger.warning("events in the spool must wait: %s", error)
+        await self.subscriptions.apply(self._settings.events)
+
+    async def apply(self, settings: Settings) -> None:
+        """Put another configuration in force."""
+        self._settings = settings
+        self._backend.dead_letters.max_age = settings.dead_letters.max_age
+        await self.subscriptions.apply(settings.events)
+
+    async def publish(
+        self,
+        event_type: str,
+        headers: Iterable[tuple[str, str]],
+        body: bytes,
+        *,
+        correlation_id: str,
+        traceparent: str,
+    ) -> Published:
+        """Publish what a request brings.
+
+        Raises:
+            ValueError: The event type is malformed, or the request brings no event.
+            EventsUnavailableError: It could be stored nowhere.
+        """
+        publication = Publication(
+            event_type=check_event_type(event_type),
+            service=self._settings.service,
+            now=self._clock.wall(),
+            correlation_id=correlation_id,
+            traceparent=traceparent,
+        )
+        event = read_event(headers, body, publication)
+        return Published(event.id, await self._publisher.publish(event_type, event))
+
+    async def stop_delivering(self, grace: float) -> None:
+        """Deliver nothing more; what is under way has ``grace`` seconds."""
+        await self.subscriptions.stop(grace)
+
+    async def close(self) -> None:
+        """Store what is being published, and close connections. Nothing is dead-lettered for the end."""
+        await self._publisher.stop()
+        if self._outbox is not None:
+            await self._outbox.stop()
+        await self._backend.close()
+
+
+def _counting(cells: Mapping[str, Counter]) -> Callable[[str], None]:
+    def count(outcome: str) -> None:
+        cells[outcome].value += 1
+
+    return count
