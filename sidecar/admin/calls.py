@@ -49,9 +49,11 @@ class Call(NamedTuple):
 
 
 CALLS: Final = (
+    Call("GET", "/", "page.show"),
     Call("GET", "/admin/status", "status.show_status"),
     Call("GET", "/admin/config", "status.show_configuration"),
     Call("GET", "/admin/routes", "status.show_routes"),
+    Call("GET", "/admin/live", "live.stream"),
     Call("POST", "/admin/reload", "status.reload", is_change=True),
     Call("POST", "/admin/drain", "status.drain", is_change=True),
     Call("PUT", "/admin/log-level", "status.set_log_level", is_change=True),

@@ -45,7 +45,12 @@ def guarded_by(control: Control) -> Middleware:
         check_host(request, admin.bind)
         check_origin(request)
         if request.path not in PUBLIC:
-            request["who"] = check_token(request, admin.token)
+            try:
+                request["who"] = check_token(request, admin.token)
+            except Unauthorized:
+                if request.path == "/" and "text/html" in request.headers.get("Accept", ""):
+                    return _page_that_asks()
+                raise
         if request.method not in _SAFE:
             check_media_type(request)
         return await handler(request)
@@ -117,6 +122,13 @@ def peer_of(request: web.Request) -> str:
     """The address that the request came from; ``unix`` over a Unix socket."""
     name = request.transport.get_extra_info("peername") if request.transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "unix"
+
+
+def _page_that_asks() -> web.Response:
+    """A browser has no token before a page has asked a person for it; the page itself holds no secret."""
+    from sidecar.admin.page import page  # noqa: PLC0415 - most ports never show it
+
+    return page(status=401)
 
 
 def _name_in(host: str) -> str:

@@ -11,6 +11,7 @@ from sidecar.admin.calls import CALLS
 from sidecar.admin.control import CONTROL
 from sidecar.admin.health import add_health_routes
 from sidecar.admin.security import guarded_by
+from sidecar.admin.streams import STREAMS, Streams
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Middleware
@@ -27,6 +28,8 @@ def admin_application(control: Control) -> web.Application:
     """Everything that operators can ask for."""
     app = _application(errors_answered(control.log), guarded_by(control))
     app[CONTROL] = control
+    app[STREAMS] = streams = Streams()
+    app.on_shutdown.append(streams.close)
     add_health_routes(app, control)
     for call in CALLS:
         app.router.add_route(call.method, call.path, call.answer)
