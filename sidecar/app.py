@@ -9,12 +9,15 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
+from sidecar.events.service import EventService
 from sidecar.idempotency.engine import Engine
+from sidecar.internal import InternalCalls
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
 from sidecar.metrics.names import Metrics
@@ -26,6 +29,7 @@ from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
 from sidecar.reload import Reloader
 from sidecar.settings.restart import check_reloadable
+from sidecar.spool.lazy import LazySpool
 from sidecar.storewatch import StoreWatch, requires_store
 from sidecar.tracing.sampling import sampler_for
 from sidecar.version import VERSION
@@ -81,6 +85,9 @@ class App:
         draining: Set when it has been told to stop.
         started: Whether it is open for traffic.
         started_at: When it began, in seconds since the Unix epoch.
+        calls: Sends requests of the sidecar's own.
+        spool: Where events and audit rows wait.
+        events: Events and dead letters.
     """
 
     def __init__(self, settings: Settings, recompile: Recompiler, log: Log) -> None:
@@ -103,14 +110,26 @@ class App:
         self._store_watch = StoreWatch(self.engine.store, patience=settings.store_timeout)
         self.tracer = _start_tracer(settings, log)
         self.pipeline = self._build(settings)
+        sampler = sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
         self.proxy = Proxy(
             self.pipeline,
             engine=self.engine,
             metrics=self.metrics,
             log=log,
             deadlines=self.deadlines,
-            sampler=sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ),
+            sampler=sampler,
             tracer=self.tracer,
+        )
+        self.calls = InternalCalls(
+            self.proxy, metrics=self.metrics, deadlines=self.deadlines, sampler=sampler, tracer=self.tracer
+        )
+        self.spool = LazySpool(Path(settings.spool.dir))
+        self.events = EventService(
+            settings,
+            calls=self.calls,
+            metrics=self.metrics,
+            spool=self.spool,
+            ask=getattr(self.engine.store, "ask", None),  # Redis answers; memory is looked into
         )
         self._listeners = Listeners(self.proxy, self.deadlines)
         self._admin: list[AdminServer] = []
@@ -180,6 +199,8 @@ class App:
         self.engine.start()
         await self._start_admin()
         await self._listeners.open(settings)
+        self.proxy.dead_letters = self.events.hook()
+        await self.events.start()
         self._reloader.start()
         self._tasks = [
             asyncio.create_task(self._sweep(), name="breakers"),
@@ -211,10 +232,12 @@ class App:
         self.draining = True
         log.info("draining", in_flight=self.proxy.active, timeout=settings.drain_timeout)
         self._listeners.close()
+        delivering = asyncio.create_task(self.events.stop_delivering(settings.drain_timeout))
         with suppress(TimeoutError):
             async with asyncio.timeout(settings.drain_timeout):
                 while self.proxy.active or self._listeners.busy:  # noqa: ASYNC110 - two counts, once in a life
                     await asyncio.sleep(0.01)
+        await delivering
         await asyncio.sleep(self._linger)
         if self.proxy.active:
             log.warning("drain timeout", in_flight=self.proxy.active)
@@ -223,10 +246,12 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.engine.aclose()
-        self.pipeline.close()
         for server in self._admin:
             await server.close()
+        await self.events.close()
+        await self.spool.close()
+        await self.engine.aclose()
+        self.pipeline.close()
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close, 2.0)
         self.deadlines.close()
@@ -283,6 +308,7 @@ class App:
 
     async def snapshot(self) -> Snapshot:
         """All figures."""
+        await self.events.refresh()
         return self.registry.snapshot()
 
     # --- reload -----------------------------------------------------------------------------------------
@@ -303,6 +329,8 @@ class App:
         if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
             self.log.set_level(settings.log.level)
         self.settings = settings
+        await self.events.apply(settings)
+        self.proxy.dead_letters = self.events.hook()
         old.close()
 
 

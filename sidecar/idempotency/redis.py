@@ -192,6 +192,19 @@ class RedisStore:
             if isinstance(reply, hiredis.HiredisError):
                 raise refusal(reply)
 
+    async def ask(self, key: bytes, *command: bytes) -> Reply:
+        """The reply to one command about ``key``, for what else is kept on the same servers.
+
+        Raises:
+            StoreError: It cannot be had.
+        """
+        servers = (self._runner or self._start()).servers
+        link = servers.link(key) or await servers.find(key)
+        reply = await link.send(pack(command), self._timeout)
+        if isinstance(reply, hiredis.HiredisError):
+            raise refusal(reply)
+        return reply
+
     async def weaknesses(self) -> list[str]:
         """See :meth:`IdempotencyStore.weaknesses`: settings of the servers."""
         found: dict[str, None] = {}
