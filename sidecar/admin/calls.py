@@ -50,6 +50,7 @@ class Call(NamedTuple):
 
 CALLS: Final = (
     Call("GET", "/", "page.show"),
+    Call("GET", "/openapi.json", "openapi.show"),
     Call("GET", "/admin/status", "status.show_status"),
     Call("GET", "/admin/config", "status.show_configuration"),
     Call("GET", "/admin/routes", "status.show_routes"),
