@@ -29,6 +29,7 @@ from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
 from sidecar.reload import Reloader
 from sidecar.settings.restart import check_reloadable
+from sidecar.spans import Spans
 from sidecar.spool.lazy import LazySpool
 from sidecar.storewatch import StoreWatch, requires_store
 from sidecar.tracing.sampling import sampler_for
@@ -120,13 +121,13 @@ class App:
             sampler=sampler,
             tracer=self.tracer,
         )
-        self.calls = InternalCalls(
-            self.proxy, metrics=self.metrics, deadlines=self.deadlines, sampler=sampler, tracer=self.tracer
-        )
+        spans = Spans(sampler, self.tracer)
+        self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)
         self.spool = LazySpool(Path(settings.spool.dir))
         self.events = EventService(
             settings,
             calls=self.calls,
+            spans=spans,
             metrics=self.metrics,
             spool=self.spool,
             ask=getattr(self.engine.store, "ask", None),  # Redis answers; memory is looked into

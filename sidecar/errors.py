@@ -33,6 +33,9 @@
         ├── Conflict ───────────── 409 CONFLICT
         ├── MediaTypeNotSupported  415 UNSUPPORTED_MEDIA_TYPE
         ├── ConfigurationInvalid ─ 422 CONFIGURATION_INVALID
+        ├── RedeliveryFailed ───── 502 REDELIVERY_FAILED
+        ├── DeadLettersUnavailable 503 DEAD_LETTERS_UNAVAILABLE
+        ├── EventsUnavailable ──── 503 EVENTS_UNAVAILABLE
         └── TooManyViewers ─────── 503 TOO_MANY_VIEWERS
     ClientGone: nobody is left to answer
 
@@ -268,6 +271,24 @@ class ConfigurationInvalid(AdminError):
     """The configuration has mistakes, or changes what only a restart can; ``details`` lists them."""
 
     status, code = 422, "CONFIGURATION_INVALID"
+
+
+class RedeliveryFailed(AdminError):
+    """A dead letter was sent again and failed again; it is kept, with the attempt added."""
+
+    status, code = 502, "REDELIVERY_FAILED"
+
+
+class DeadLettersUnavailable(AdminError):
+    """The store of dead letters cannot be used now."""
+
+    status, code = 503, "DEAD_LETTERS_UNAVAILABLE"
+
+
+class EventsUnavailable(AdminError):
+    """An event could be made durable nowhere; nothing of it was kept."""
+
+    status, code = 503, "EVENTS_UNAVAILABLE"
 
 
 class TooManyViewers(AdminError):

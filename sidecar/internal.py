@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from sidecar.attempts import Attempts
@@ -20,25 +19,19 @@ from sidecar.ids import random_hex, uuid7
 from sidecar.net.deadlines import NEVER
 from sidecar.net.server import ClientLimits, Listener, ServerConnection
 from sidecar.pipeline import correlation_fields
-from sidecar.tracing.context import TraceContext, admit
-from sidecar.tracing.record import AttributeValue, Kind, Link, SpanRecord
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
 from sidecar.wire.head import Limits, RequestHead, parse_request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sidecar.metrics.names import Metrics
     from sidecar.net.deadlines import Deadlines
     from sidecar.pipeline import Plan, Upstream
     from sidecar.proxy import Proxy
+    from sidecar.spans import Purpose, Spans
     from sidecar.tracing.record import AttemptRecord
-    from sidecar.tracing.sampling import Sampler
-    from sidecar.tracing.tracer import Tracer
     from sidecar.wire.head import ResponseHead
-
-_SAMPLED = 1
-_TRACEPARENT_LENGTH = 55
 
 
 class Answer(NamedTuple):
@@ -51,25 +44,6 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes | None
-
-
-_NOTHING: Mapping[str, AttributeValue] = MappingProxyType({})
-
-
-class Purpose(NamedTuple):
-    """What a call is for, as its trace says it.
-
-    Attributes:
-        span: Name of the span, a bounded text such as ``deliver REQUEST_CREATED``.
-        kind: Its role.
-        attributes: What else is known.
-        linked: ``traceparent`` of what set it off, or empty; the new trace points there.
-    """
-
-    span: str
-    kind: Kind = "internal"
-    attributes: Mapping[str, AttributeValue] = _NOTHING
-    linked: str = ""
 
 
 class NoSuchUpstreamError(Exception):
@@ -114,8 +88,7 @@ class InternalCalls:
         proxy: Knows the configuration in force, and what protects keyed requests.
         metrics: Where figures go.
         deadlines: What watches over time.
-        sampler: Decides which calls become spans.
-        tracer: Exports them, or ``None``.
+        spans: Takes those of the calls.
     """
 
     def __init__(
@@ -124,14 +97,12 @@ class InternalCalls:
         *,
         metrics: Metrics,
         deadlines: Deadlines,
-        sampler: Sampler,
-        tracer: Tracer | None,
+        spans: Spans,
     ) -> None:
         self._proxy = proxy
         self._attempts = Attempts(metrics)
         self._deadlines = deadlines
-        self._sampler = sampler
-        self._tracer = tracer
+        self._spans = spans
         self._loop = asyncio.get_running_loop()
         self._listener = _listener(proxy, deadlines)
 
@@ -234,8 +205,8 @@ class InternalCalls:
         exchange.correlation_id = given if is_valid(given) else uuid7().encode()
         self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
         exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7().encode())
-        exchange.trace = self._trace(purpose.linked)
-        if self._tracer is not None and exchange.trace.sampled:
+        exchange.trace = self._spans.begin(purpose.linked)
+        if self._spans.is_recorded(exchange.trace):
             exchange.started_ns = time.time_ns()
             exchange.attempt_records = []
         total = plan.upstream.timeouts.total
@@ -244,15 +215,6 @@ class InternalCalls:
         connection.start_exchange(exchange)
         exchange.body_arrived(body, done=True)
         return exchange
-
-    def _trace(self, linked: str) -> TraceContext:
-        """A trace of its own; sampled if what set it off is, so that both ends of a link can be seen."""
-        trace = admit((), (), self._sampler)
-        if trace.sampled or self._tracer is None or len(linked) != _TRACEPARENT_LENGTH:
-            return trace
-        if not int(linked[53:], 16) & _SAMPLED:
-            return trace
-        return TraceContext(trace.trace_id, "", _SAMPLED, b"", ())
 
     @contextmanager
     def _under_way(self, exchange: Exchange, purpose: Purpose) -> Iterator[None]:
@@ -270,7 +232,22 @@ class InternalCalls:
             exchange.detach_upstream()
             budget.request_ended()
             if exchange.attempt_records is not None:
-                self._export(exchange, purpose, error)
+                self._export(exchange, purpose, error, exchange.attempt_records)
+
+    def _export(
+        self, exchange: Exchange, purpose: Purpose, error: str, attempts: Sequence[AttemptRecord]
+    ) -> None:
+        trace, head = exchange.trace, exchange.head
+        self._spans.export(
+            trace,
+            purpose,
+            exchange.started_ns,
+            correlation_id=exchange.correlation_id.decode(),
+            error=error,
+        )
+        self._spans.export_attempts(
+            trace, attempts, head.method.decode("latin-1"), head.target.decode("latin-1")
+        )
 
     async def _read(self, exchange: Exchange, response: ResponseHead, wanted: int) -> bytes | None:
         """Take the response's body; what is over ``wanted`` octets is dropped."""
@@ -289,33 +266,6 @@ class InternalCalls:
             raise
         self._attempts.end(exchange, None)
         return kept.body()
-
-    # --- spans ------------------------------------------------------------------------------------------
-
-    def _export(self, exchange: Exchange, purpose: Purpose, error: str) -> None:
-        assert self._tracer is not None
-        trace = exchange.trace
-        links = [Link(purpose.linked[3:35], purpose.linked[36:52])] if purpose.linked else []
-        attributes: dict[str, AttributeValue] = {
-            **purpose.attributes,
-            "correlation.id": exchange.correlation_id.decode(),
-        }
-        self._tracer.span(
-            SpanRecord(
-                name=purpose.span,
-                kind=purpose.kind,
-                trace_id=trace.trace_id,
-                span_id=trace.span_id,
-                parent_id="",
-                start_ns=exchange.started_ns,
-                end_ns=time.time_ns(),
-                attributes=attributes,
-                error=error,
-                links=links,
-            )
-        )
-        for number, attempt in enumerate(exchange.attempt_records or ()):
-            self._tracer.span(_attempt_span(exchange, attempt, number))
 
 
 class _Kept:
@@ -370,32 +320,6 @@ def _restore_peer(exchange: Exchange) -> None:
     connection.peer_fields = connection.peer
     if before:
         special[b"x-forwarded-for"] = before
-
-
-def _attempt_span(exchange: Exchange, attempt: AttemptRecord, number: int) -> SpanRecord:
-    attributes: dict[str, AttributeValue] = {
-        "http.request.method": exchange.head.method.decode("latin-1"),
-        "url.full": f"{attempt.scheme}://{attempt.host}:{attempt.port}{exchange.head.target.decode('latin-1')}",
-        "server.address": attempt.host,
-        "server.port": attempt.port,
-        "sidecar.upstream": attempt.upstream,
-        "sidecar.breaker": attempt.breaker,
-    }
-    if attempt.status:
-        attributes["http.response.status_code"] = attempt.status
-    if number:
-        attributes["http.request.resend_count"] = number
-    return SpanRecord(
-        name=exchange.head.method.decode("latin-1"),
-        kind="client",
-        trace_id=exchange.trace.trace_id,
-        span_id=attempt.span_id,
-        parent_id=exchange.trace.span_id,
-        start_ns=attempt.start_ns,
-        end_ns=attempt.end_ns or time.time_ns(),
-        attributes=attributes,
-        error=attempt.error,
-    )
 
 
 def _listener(proxy: Proxy, deadlines: Deadlines) -> Listener:

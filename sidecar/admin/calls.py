@@ -66,4 +66,13 @@ CALLS: Final = (
     Call("GET", "/admin/idempotency/{id}", "idempotency.show_record"),
     Call("POST", "/admin/idempotency/{id}/release", "idempotency.release_record", is_change=True),
     Call("POST", "/admin/idempotency/{id}/resolve", "idempotency.resolve_record", is_change=True),
+    Call("GET", "/admin/dlq", "dlq.list_queues"),
+    Call("GET", "/admin/dlq/{event_type}", "dlq.list_records"),
+    Call("POST", "/admin/dlq/{event_type}/retry", "dlq.retry_records", is_change=True),
+    Call("GET", "/admin/dlq/{event_type}/{id}", "dlq.show_record"),
+    Call("PUT", "/admin/dlq/{event_type}/{id}", "dlq.edit_record", is_change=True),
+    Call("DELETE", "/admin/dlq/{event_type}/{id}", "dlq.remove_record", is_change=True),
+    Call("POST", "/admin/dlq/{event_type}/{id}/retry", "dlq.retry_record", is_change=True),
+    Call("GET", "/admin/subscriptions", "events.list_subscriptions"),
+    Call("POST", "/events/{event_type}", "events.publish"),
 )

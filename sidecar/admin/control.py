@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from sidecar.events.service import EventService
     from sidecar.idempotency.engine import Engine
     from sidecar.log import Log
     from sidecar.metrics.registry import Snapshot
@@ -21,6 +22,7 @@ class Control(Protocol):
         settings: The configuration in force.
         pipeline: Its upstreams and routes.
         engine: Idempotency.
+        events: Events and dead letters.
         log: Where changes are told.
         draining: Whether it has been told to stop.
         in_flight: Requests being answered.
@@ -37,6 +39,9 @@ class Control(Protocol):
 
     @property
     def engine(self) -> Engine: ...  # noqa: D102
+
+    @property
+    def events(self) -> EventService: ...  # noqa: D102
 
     @property
     def log(self) -> Log: ...  # noqa: D102

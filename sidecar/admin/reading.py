@@ -86,6 +86,10 @@ class Members:
             raise BadRequest(f"{name} must be {_NAMES[kind]}")
         return value
 
+    def has(self, name: str) -> bool:
+        """Whether there is a member of this name, be it null."""
+        return name in self._rest
+
     def take_any(self, name: str) -> Any:
         """A member of any kind, or ``None``."""
         return self._rest.pop(name, None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.events.cloudevents import delivery_headers
-from sidecar.internal import Purpose, request_to
+from sidecar.internal import request_to
+from sidecar.spans import Purpose
 
 if TYPE_CHECKING:
     from sidecar.events.cloudevents import Event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.dlq.operator import Operator
@@ -15,10 +16,11 @@ from sidecar.events.publisher import Publisher
 from sidecar.events.redelivery import Redelivery
 from sidecar.events.subscriptions import Subscriptions
 from sidecar.metrics.outcomes import DELIVERY_OUTCOMES, PUBLISH_OUTCOMES
+from sidecar.spans import Purpose, traceparent_of
 from sidecar.spool.model import SpoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from sidecar.clock import Clock
     from sidecar.dlq.store import DeadLetterStore
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from sidecar.metrics.cells import Counter
     from sidecar.metrics.names import Metrics
     from sidecar.settings.model import Settings
+    from sidecar.spans import Spans
     from sidecar.spool.lazy import LazySpool
+    from sidecar.tracing.record import AttributeValue
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +56,7 @@ class EventEngine:
         settings: The configuration in force.
         backend: Where events and dead letters live.
         calls: How requests go upstream.
+        spans: Takes those of publishing.
         metrics: Where figures go.
         spool: Where events wait while the backend is away.
         clock: Tells the time.
@@ -67,12 +72,14 @@ class EventEngine:
         backend: Backend,
         *,
         calls: InternalCalls,
+        spans: Spans,
         metrics: Metrics,
         spool: LazySpool,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._backend = backend
+        self._spans = spans
         self._spool = spool
         self._clock = clock
         service, streams, dead_letters = settings.service, backend.streams, backend.dead_letters
@@ -117,13 +124,7 @@ class EventEngine:
         await self.subscriptions.apply(settings.events)
 
     async def publish(
-        self,
-        event_type: str,
-        headers: Iterable[tuple[str, str]],
-        body: bytes,
-        *,
-        correlation_id: str,
-        traceparent: str,
+        self, event_type: str, headers: Sequence[tuple[str, str]], body: bytes, *, correlation_id: str
     ) -> Published:
         """Publish what a request brings.
 
@@ -131,15 +132,25 @@ class EventEngine:
             ValueError: The event type is malformed, or the request brings no event.
             EventsUnavailableError: It could be stored nowhere.
         """
+        trace = self._spans.follow(_values(headers, "traceparent"), _values(headers, "tracestate"))
+        started_ns = time.time_ns()
         publication = Publication(
             event_type=check_event_type(event_type),
             service=self._settings.service,
             now=self._clock.wall(),
             correlation_id=correlation_id,
-            traceparent=traceparent,
+            traceparent=traceparent_of(trace),
         )
         event = read_event(headers, body, publication)
-        return Published(event.id, await self._publisher.publish(event_type, event))
+        error = "refused"
+        try:
+            where = await self._publisher.publish(event_type, event)
+            error = ""
+        finally:
+            if self._spans.is_recorded(trace):
+                purpose = Purpose(f"publish {event_type}", "producer", _attributes(event_type, event.id))
+                self._spans.export(trace, purpose, started_ns, correlation_id=correlation_id, error=error)
+        return Published(event.id, where)
 
     async def stop_delivering(self, grace: float) -> None:
         """Deliver nothing more; what is under way has ``grace`` seconds."""
@@ -151,6 +162,20 @@ class EventEngine:
         if self._outbox is not None:
             await self._outbox.stop()
         await self._backend.close()
+
+
+def _values(headers: Sequence[tuple[str, str]], name: str) -> list[bytes]:
+    return [value.encode("latin-1", "replace") for field, value in headers if field.lower() == name]
+
+
+def _attributes(event_type: str, event_id: str) -> dict[str, AttributeValue]:
+    """As the OpenTelemetry conventions for messaging name them."""
+    return {
+        "messaging.system": "sidecar",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": f"events:{event_type}",
+        "messaging.message.id": event_id,
+    }
 
 
 def _counting(cells: Mapping[str, Counter]) -> Callable[[str], None]:

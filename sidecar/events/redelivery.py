@@ -10,7 +10,8 @@ from sidecar.errors import CircuitOpen, SidecarError, StoreUnavailable
 from sidecar.events.cloudevents import Event, Publication, event_of
 from sidecar.events.deliver import ATTEMPT_HEADER
 from sidecar.events.stream import EventRefusedError, StreamError
-from sidecar.internal import NoSuchUpstreamError, Purpose
+from sidecar.internal import NoSuchUpstreamError
+from sidecar.spans import Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

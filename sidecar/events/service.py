@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sidecar.internal import InternalCalls
     from sidecar.metrics.names import Metrics
     from sidecar.settings.model import Settings
+    from sidecar.spans import Spans
     from sidecar.spool.lazy import LazySpool
 
 _MEMORY = "memory://"
@@ -31,6 +32,7 @@ class EventService:
     Args:
         settings: The configuration in force.
         calls: How requests go upstream.
+        spans: Takes those of publishing.
         metrics: Where figures go.
         spool: Where events wait while Redis is away.
         ask: Sends one command to Redis, if that is the store.
@@ -42,6 +44,7 @@ class EventService:
         settings: Settings,
         *,
         calls: InternalCalls,
+        spans: Spans,
         metrics: Metrics,
         spool: LazySpool,
         ask: Ask | None,
@@ -49,6 +52,7 @@ class EventService:
     ) -> None:
         self._settings = settings
         self._calls = calls
+        self._spans = spans
         self._metrics = metrics
         self._spool = spool
         self._clock = clock
@@ -132,6 +136,7 @@ class EventService:
             settings,
             backend,
             calls=self._calls,
+            spans=self._spans,
             metrics=self._metrics,
             spool=self._spool,
             clock=self._clock,
