@@ -293,7 +293,11 @@ class ServerConnection(asyncio.Protocol):
             exchange.expire(now)
         elif self._lingering or not self.reader.buffer:
             self.transport.close()
-        elif self._waiter is not None and not self._waiter.done():
+        elif self._waiter is not None:
+            if self._waiter.done():
+                # Octets came in this very turn: whether they end the head is known at the next look.
+                self.deadline = now
+                return
             self._waiter.set_exception(
                 RequestTimeout("the request's head did not arrive in time", reason="header_timeout")
             )
