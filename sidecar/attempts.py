@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -161,7 +162,7 @@ class Attempts:
 
     @staticmethod
     async def _open(exchange: Exchange, host: UpstreamHost) -> UpstreamConnection:
-        connection = await host.pool.open()
+        connection = await asyncio.get_running_loop().create_task(host.pool.open())
         try:
             exchange.check()
         except BaseException:
@@ -190,12 +191,11 @@ class Attempts:
         else:
             parent = trace.traceparent
         if parent:
-            fields += b"traceparent: %b\r\n" % parent
-        for state in trace.tracestate:
-            fields += b"tracestate: %b\r\n" % state
-        remaining = exchange.remaining()
-        if remaining != NEVER:
-            fields += b"X-Request-Timeout-Ms: %d\r\n" % max(1, int(remaining * 1000))
+            fields = b"%btraceparent: %b\r\n" % (fields, parent)
+            for state in trace.tracestate:
+                fields += b"tracestate: %b\r\n" % state
+        if exchange.total_deadline != NEVER:
+            fields = b"%bX-Request-Timeout-Ms: %d\r\n" % (fields, max(1, int(exchange.remaining() * 1000)))
         authority = host.authority if upstream.rewrites_host or not head.host else head.host
         return request_head(head, authority, fields, forward_expect=exchange.forwards_expect)
 

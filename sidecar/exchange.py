@@ -19,12 +19,13 @@ from sidecar.errors import (
     UpstreamTimeout,
 )
 from sidecar.net.deadlines import NEVER
+from sidecar.net.driver import PARK
 from sidecar.net.upstream import UPSTREAM_SIDE
 from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from sidecar.idempotency.fingerprint import Fingerprinter
     from sidecar.metrics.route import RouteMetrics
@@ -82,6 +83,7 @@ class Exchange:
         reason: Code of a sidecar-made answer, in lower case.
         retry_skipped: Why a failed attempt was not tried again.
         sent: Whether any octet of the request may have reached an upstream.
+        has_task: Whether it runs in a task of its own, not in the connection's coroutine.
         head_sent: Whether the client has been sent the response's head.
         request_sent: Whether the whole request has been written to the upstream.
         forwards_expect: Whether the upstream has been asked for a 100.
@@ -97,6 +99,7 @@ class Exchange:
 
     __slots__ = (
         "_deadlines",
+        "_driver",
         "_failure",
         "_half_closed",
         "_idle",
@@ -122,6 +125,7 @@ class Exchange:
         "failures",
         "fingerprinter",
         "forwards_expect",
+        "has_task",
         "head",
         "head_at",
         "head_sent",
@@ -166,6 +170,7 @@ class Exchange:
     ) -> None:
         self._loop = loop
         self._deadlines = deadlines
+        self._driver = connection.driver
         self._waiter: asyncio.Future[Any] | None = None
         self._failure: BaseException | None = None
         self._kept: list[bytes] = []
@@ -199,6 +204,7 @@ class Exchange:
         self.notes = b""
         self.added = b""
         self.sent = False
+        self.has_task = False
         self.head_sent = False
         self.request_done = head.length == 0
         self.request_sent = False
@@ -224,23 +230,28 @@ class Exchange:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def wait(self) -> asyncio.Future[Any]:
+    def wait(self) -> Awaitable[Any]:
         """Await this for the next thing: what :meth:`wake` is given, or the error that :meth:`fail` is."""
         if self._failure is not None:
             raise self._failure
+        if not self.has_task:
+            return PARK
         waiter = self._waiter = self._loop.create_future()
         return waiter
 
     def wake(self, result: object) -> None:
-        """What was waited for has come."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(result)
+        """What was waited for has come. The caller's last act: the exchange goes on at once."""
+        if not self.has_task:
+            self._driver.resume(result)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Something went wrong; the first error counts."""
+        """Something went wrong; the first error counts. The caller's last act, as with :meth:`wake`."""
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
+        if not self.has_task and self._driver.parked:
+            self._driver.throw(error)
+        elif waiter is not None and not waiter.done():
             waiter.set_exception(error)
         elif self._failure is None:
             # Nobody waits, or who did has been woken and has not run yet: the next wait meets it.

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _SWITCHING: Final = 101
+_FORWARDED: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
 
@@ -87,6 +88,10 @@ class Proxy:
         # Named anew at every start: two sidecars in a row are no loop, the same one twice is.
         self._name = b"sidecar-" + random_hex(6).encode()
         self._via = b"1.1 " + self._name
+        self._hop = {
+            scheme: b"Via: %b\r\nX-Forwarded-Proto: %b\r\n" % (self._via, scheme.encode())
+            for scheme in ("http", "https")
+        }
 
     async def handle(self, connection: ServerConnection, head: RequestHead) -> None:
         """Answer one request."""
@@ -95,7 +100,9 @@ class Proxy:
         try:
             self._admit(exchange)
             if exchange.key is not None:
-                await self.keyed.run(exchange)
+                # It outlives its client and waits for a store: a task of its own.
+                exchange.has_task = True
+                await self._loop.create_task(self.keyed.run(exchange))
             else:
                 await self.forward(exchange)
         except SidecarError as error:
@@ -113,6 +120,10 @@ class Proxy:
             self.active -= 1
             connection.end_exchange()
         self.finish(exchange)
+
+    def crashed(self, error: BaseException) -> None:
+        """Tell of a fault of our own."""
+        self._log.crash("connection failed", error)
 
     # --- admit ------------------------------------------------------------------------------------------
 
@@ -195,15 +206,17 @@ class Proxy:
         """The field lines that the sidecar adds to a request, beside those of a single attempt."""
         head, connection = exchange.head, exchange.connection
         special = head.special
-        via = special.get(b"via")
-        forwarded = special.get(b"x-forwarded-for")
-        if via is None and forwarded is None:
-            lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (connection.peer, self._via)
-        else:
-            lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (
-                b", ".join([*(forwarded or ()), connection.peer]),
-                b", ".join([*(via or ()), self._via]),
+        if head.host and special.keys().isdisjoint(_FORWARDED):
+            return b"%bX-Forwarded-For: %b\r\n%bX-Forwarded-Host: %b\r\n" % (
+                exchange.added,
+                connection.peer,
+                self._hop[connection.listener.scheme],
+                head.host,
             )
+        lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (
+            b", ".join([*special.get(b"x-forwarded-for", ()), connection.peer]),
+            b", ".join([*special.get(b"via", ()), self._via]),
+        )
         if b"x-forwarded-proto" not in special:
             lines += connection.listener.proto_field
         if b"x-forwarded-host" not in special and head.host:

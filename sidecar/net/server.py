@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from sidecar.errors import ClientGone, RequestTimeout, SidecarError
 from sidecar.net.deadlines import NEVER
+from sidecar.net.driver import PARK, Driver
 from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.wire.reader import RequestReader
 
@@ -42,6 +43,10 @@ class Handler(Protocol):
 
     async def handle(self, connection: ServerConnection, head: RequestHead) -> None:
         """Answer one request on ``connection``."""
+        ...
+
+    def crashed(self, error: BaseException) -> None:
+        """Tell of a fault of our own."""
         ...
 
     def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
@@ -121,15 +126,13 @@ class ServerConnection(asyncio.Protocol):
         "_lingering",
         "_loop",
         "_paused",
-        "_task",
-        "_waiter",
         "closed",
         "deadline",
+        "driver",
         "limits",
         "listener",
         "looked_at",
         "peer",
-        "peer_fields",
         "persistent",
         "reader",
         "transport",
@@ -142,7 +145,6 @@ class ServerConnection(asyncio.Protocol):
         self.reader = RequestReader(listener.rules, listener.limits.head)
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.peer = b""
-        self.peer_fields = b""
         self.persistent = True
         self.closed = False
         self.tunnel: UpstreamConnection | None = None
@@ -150,8 +152,7 @@ class ServerConnection(asyncio.Protocol):
         self.looked_at = NEVER
         self._loop = listener.loop
         self._exchange: Exchange | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.driver = Driver(self._serve(), self._crashed)
         self._paused = False
         self._eof = False
         self._closing = False
@@ -171,7 +172,8 @@ class ServerConnection(asyncio.Protocol):
                 if head is None:
                     if self._eof or (self._closing and not self.reader.buffer):
                         break
-                    await self._next_data()
+                    self._expect_data()
+                    await PARK
                     continue
                 self._head_timed = False
                 self.persistent = head.persistent
@@ -185,8 +187,13 @@ class ServerConnection(asyncio.Protocol):
         except ClientGone:
             self.abort()
 
-    def _next_data(self) -> asyncio.Future[None]:
-        """Await this for more octets, the client's end, or a head that takes too long."""
+    def _crashed(self, error: BaseException) -> None:
+        """A fault of our own: this connection ends, the others do not notice."""
+        self.listener.handler.crashed(error)
+        self.abort()
+
+    def _expect_data(self) -> None:
+        """More octets, the client's end, or a head that takes too long will resume the coroutine."""
         if not self.reader.buffer:
             self._set_deadline(self.limits.keep_alive)
         elif not self._head_timed:
@@ -194,8 +201,6 @@ class ServerConnection(asyncio.Protocol):
             self._set_deadline(self.limits.header_timeout)
         if self._paused:
             self.resume_reading()
-        waiter = self._waiter = self._loop.create_future()
-        return waiter
 
     def _set_deadline(self, seconds: float) -> None:
         self.deadline = self._loop.time() + seconds
@@ -277,12 +282,11 @@ class ServerConnection(asyncio.Protocol):
         """Read no further request."""
         self._closing = True
         if self._exchange is None and not self.reader.buffer:
-            self._wake()
+            self.driver.resume()
 
     def kill(self) -> None:
         """The drain's time is up."""
-        if self._task is not None:
-            self._task.cancel()
+        self.driver.cancel()
         self.abort()
 
     def expire(self, now: float) -> None:
@@ -293,12 +297,8 @@ class ServerConnection(asyncio.Protocol):
             exchange.expire(now)
         elif self._lingering or not self.reader.buffer:
             self.transport.close()
-        elif self._waiter is not None:
-            if self._waiter.done():
-                # Octets came in this very turn: whether they end the head is known at the next look.
-                self.deadline = now
-                return
-            self._waiter.set_exception(
+        else:
+            self.driver.throw(
                 RequestTimeout("the request's head did not arrive in time", reason="header_timeout")
             )
 
@@ -315,10 +315,8 @@ class ServerConnection(asyncio.Protocol):
             return
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
-        address = b"[%b]" % self.peer if b":" in self.peer else self.peer
-        self.peer_fields = address
         listener.connections.add(self)
-        self._task = self._loop.create_task(self._serve())
+        self.driver.start()
 
     def data_received(self, data: bytes) -> None:
         """Octets from the client."""
@@ -337,7 +335,7 @@ class ServerConnection(asyncio.Protocol):
             return
         self.reader.push(data)
         if self._exchange is None:
-            self._wake()
+            self.driver.resume()
         elif not self.reader.body.done:
             self._pass_body()
         elif len(self.reader.buffer) > _PIPELINED_OCTETS:
@@ -354,11 +352,6 @@ class ServerConnection(asyncio.Protocol):
             return
         exchange.body_arrived(payload, done=reader.body.done)
 
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
     def eof_received(self) -> bool:
         """The client has closed its half. It may still read: what it has asked for is answered."""
         self._eof = True
@@ -370,7 +363,7 @@ class ServerConnection(asyncio.Protocol):
         elif self._exchange is not None:
             self._exchange.client_closed_half()
         else:
-            self._wake()
+            self.driver.resume()
         return self.listener.scheme == "http"
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it went, it is gone
@@ -380,9 +373,8 @@ class ServerConnection(asyncio.Protocol):
         self.listener.connections.discard(self)
         if self._exchange is not None:
             self._exchange.client_lost()
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        else:
+            self.driver.resume()
 
     def pause_writing(self) -> None:
         """The client reads slowly: stop the upstream."""

@@ -75,8 +75,8 @@ class FieldRules:
         self._rules = dict(rules)
         self._known: dict[bytes, tuple[bytes, bytes, bool]] = {}
 
-    def sort(self, block: bytes, lines: list[bytes], special: dict[bytes, list[bytes]]) -> None:
-        """Take ``block`` (field lines without the last CRLF) apart.
+    def sort(self, block: bytes, lines: list[bytes], special: dict[bytes, list[bytes]]) -> int:
+        """Take ``block`` (field lines without the last CRLF) apart; how many lines there were.
 
         Args:
             block: The lines, valid by the grammar.
@@ -85,7 +85,8 @@ class FieldRules:
         """
         known = self._known.get
         keep = lines.append
-        for line in block.split(b"\r\n"):
+        all_lines = block.split(b"\r\n")
+        for line in all_lines:
             found = known(line)
             if found is None:
                 found = self._take_apart(line)
@@ -98,6 +99,7 @@ class FieldRules:
                 special[name].append(value)
             else:
                 special[name] = [value]
+        return len(all_lines)
 
     def _take_apart(self, line: bytes) -> tuple[bytes, bytes, bool]:
         """The field's name if it means something, else nothing; its value; and whether it is passed on."""

@@ -7,14 +7,20 @@ fields that mean something to the sidecar. Fields that belong to one connection 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.errors import BadRequest, HeadersTooLarge, NotSupported, UpstreamProtocolError, UriTooLong
 from sidecar.wire import grammar
 from sidecar.wire.fields import field_values, remove_nominated, tokens
 
 if TYPE_CHECKING:
+    import re
+
     from sidecar.wire.fields import FieldRules
+
+
+_GOOD_HOSTS: Final[set[bytes]] = set()
+_REMEMBERED_HOSTS: Final = 256
 
 
 class Limits(NamedTuple):
@@ -134,26 +140,21 @@ class ResponseHead:
         return found if found is not None else field_values(self.lines, name)
 
 
-def parse_request(raw: bytes, end: int, rules: FieldRules, limits: Limits) -> RequestHead:
-    """Parse the head that ``raw[:end]`` is, its empty line included.
+def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> RequestHead:
+    """Take the head apart that :data:`sidecar.wire.grammar.REQUEST_HEAD` has matched.
 
     Raises:
-        BadRequest: The head breaks RFC 9112 or is ambiguous.
+        BadRequest: It breaks RFC 9112 or is ambiguous.
         UriTooLong: The first line is over ``limits.request_line``.
         HeadersTooLarge: There are more than ``limits.headers`` fields.
         NotSupported: The method is CONNECT.
     """
-    match = grammar.REQUEST_HEAD.fullmatch(raw, 0, end)
-    if match is None:
-        raise diagnose_request(raw[:end])
     method, target, minor, block = match.groups()
     if len(method) + len(target) + 10 > limits.request_line:
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
-    if block:
-        rules.sort(block[:-2], head.lines, head.special)
-        if block.count(b"\r\n") > limits.headers:
-            raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
+    if block and rules.sort(block[:-2], head.lines, head.special) > limits.headers:
+        raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
     special = head.special
     if method == b"CONNECT":
         raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
@@ -178,10 +179,10 @@ def _settle_target(head: RequestHead) -> None:
             raise BadRequest("the Host field is missing", reason="host_missing")
     elif len(hosts) != 1:
         raise BadRequest("there is more than one Host field", reason="host_repeated")
-    elif grammar.HOST.fullmatch(hosts[0]) is None:
-        raise BadRequest("the Host field is not a host with an optional port", reason="host_malformed")
     else:
-        head.host = hosts[0]
+        host = head.host = hosts[0]
+        if host not in _GOOD_HOSTS:
+            _check_host(host)
     target = head.target
     if b"#" in target:
         raise BadRequest("the request target has a fragment", reason="target")
@@ -189,6 +190,14 @@ def _settle_target(head: RequestHead) -> None:
         target = _settle_absolute(head)
     query = target.find(b"?")
     head.path = target if query < 0 else target[:query]
+
+
+def _check_host(host: bytes) -> None:
+    if grammar.HOST.fullmatch(host) is None:
+        raise BadRequest("the Host field is not a host with an optional port", reason="host_malformed")
+    if len(_GOOD_HOSTS) >= _REMEMBERED_HOSTS:
+        _GOOD_HOSTS.clear()
+    _GOOD_HOSTS.add(host)
 
 
 def _settle_absolute(head: RequestHead) -> bytes:
@@ -254,23 +263,16 @@ def _settle_request_length(head: RequestHead) -> None:
     head.length = int(lengths[0])
 
 
-def parse_response(raw: bytes, end: int, rules: FieldRules, limits: Limits, method: bytes) -> ResponseHead:
-    """Parse the head that ``raw[:end]`` is, as the answer to a request with ``method``.
+def parse_response(match: re.Match[bytes], rules: FieldRules, limits: Limits, method: bytes) -> ResponseHead:
+    """Take the head apart that :data:`sidecar.wire.grammar.RESPONSE_HEAD` has matched; it answers ``method``.
 
     Raises:
-        UpstreamProtocolError: The head breaks RFC 9112, is ambiguous, or has too many fields.
+        UpstreamProtocolError: It breaks RFC 9112, is ambiguous, or has too many fields.
     """
-    match = grammar.RESPONSE_HEAD.fullmatch(raw, 0, end)
-    if match is None:
-        raise diagnose_response(raw[:end])
     minor, status, reason, block = match.groups()
     head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
-    if block:
-        rules.sort(block[:-2], head.lines, head.special)
-        if block.count(b"\r\n") > limits.headers:
-            raise UpstreamProtocolError(
-                f"more than {limits.headers} header fields", reason="headers", sent=True
-            )
+    if block and rules.sort(block[:-2], head.lines, head.special) > limits.headers:
+        raise UpstreamProtocolError(f"more than {limits.headers} header fields", reason="headers", sent=True)
     special = head.special
     if b"connection" in special:
         named = tokens(special[b"connection"])

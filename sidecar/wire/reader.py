@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Final
 from sidecar.errors import BadRequest, HeadersTooLarge, SidecarError, UpstreamProtocolError, UriTooLong
 from sidecar.wire import grammar
 from sidecar.wire.body import NO_BODY, Body, ChunkedBody, LengthBody, UntilCloseBody
-from sidecar.wire.head import Limits, RequestHead, ResponseHead, parse_request, parse_response
+from sidecar.wire.head import (
+    Limits,
+    RequestHead,
+    ResponseHead,
+    diagnose_request,
+    diagnose_response,
+    parse_request,
+    parse_response,
+)
 
 if TYPE_CHECKING:
     from sidecar.wire.fields import FieldRules
@@ -81,12 +89,23 @@ class RequestReader(_Reader):
             buffer = self.buffer = buffer[2:]
         if not buffer:
             return None
-        end = self._find_end()
-        if end < 0 or end > self._limits.header_bytes:
+        # Most heads arrive whole: the grammar finds their end. One that did not is searched from where the last
+        # search ended, so that a head that comes octet by octet costs no more than its length.
+        match = grammar.REQUEST_HEAD.match(buffer) if self._checked == 0 else None
+        if match is None:
+            end = self._find_end()
+            if end < 0:
+                self._check_unfinished()
+                return None
+            match = grammar.REQUEST_HEAD.fullmatch(buffer, 0, end)
+            if match is None:
+                raise diagnose_request(buffer[:end])
+        end = match.end()
+        if end > self._limits.header_bytes:
             self._check_unfinished()
-            return None
-        head = parse_request(buffer, end, self._rules, self._limits)
-        self.buffer = buffer[end:]
+            raise too_large(self._limits)
+        head = parse_request(match, self._rules, self._limits)
+        self.buffer = buffer[end:] if end < len(buffer) else b""
         self._empty_lines = 0
         length = head.length
         if length == 0:
@@ -104,7 +123,7 @@ class RequestReader(_Reader):
         if line_end < 0 and len(buffer) > limits.request_line:
             raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
         if len(buffer) > limits.header_bytes:
-            raise HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
+            raise too_large(limits)
         if buffer[:1] not in _METHOD_START:
             if buffer != b"\r":
                 raise BadRequest("the request does not begin with a method", reason="request_line")
@@ -130,12 +149,20 @@ class ResponseReader(_Reader):
             UpstreamProtocolError: It is malformed or too large.
         """
         buffer = self.buffer
-        end = self._find_end()
-        if end < 0 or end > self._limits.header_bytes:
-            self._check_unfinished()
-            return None
-        head = parse_response(buffer, end, self._rules, self._limits, method)
-        self.buffer = buffer[end:]
+        match = grammar.RESPONSE_HEAD.match(buffer) if self._checked == 0 else None
+        if match is None:
+            end = self._find_end()
+            if end < 0:
+                self._check_unfinished()
+                return None
+            match = grammar.RESPONSE_HEAD.fullmatch(buffer, 0, end)
+            if match is None:
+                raise diagnose_response(buffer[:end])
+        end = match.end()
+        if end > self._limits.header_bytes:
+            raise UpstreamProtocolError("the upstream's head is too large", reason="header_bytes", sent=True)
+        head = parse_response(match, self._rules, self._limits, method)
+        self.buffer = buffer[end:] if end < len(buffer) else b""
         if head.length == 0:
             self.body = NO_BODY
         elif head.chunked:
@@ -155,6 +182,11 @@ class ResponseReader(_Reader):
         if grammar.BARE_LINE_END.search(buffer, self._checked):
             raise UpstreamProtocolError("a line ends with a bare CR or LF", reason="line_end", sent=True)
         self._checked = max(0, len(buffer) - 3)
+
+
+def too_large(limits: Limits) -> HeadersTooLarge:
+    """The error for a request's head over ``limits.header_bytes``."""
+    return HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
 
 
 def _bad_request(message: str, reason: str) -> SidecarError:
