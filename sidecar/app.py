@@ -16,6 +16,7 @@ import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
 from sidecar.events.service import EventService
+from sidecar.health_checks import HealthChecks
 from sidecar.idempotency.engine import Engine
 from sidecar.internal import InternalCalls
 from sidecar.listeners import Listeners
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from sidecar.metrics.registry import Snapshot
     from sidecar.settings.client import Recompiler
     from sidecar.settings.model import Settings
+    from sidecar.tracing.sampling import Sampler
     from sidecar.tracing.tracer import Tracer
 
 _SWEEP_SECONDS = 0.25
@@ -108,10 +110,11 @@ class App:
             _open_store(settings),
             observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
         )
+        self._health_checks = HealthChecks(log)
         self._store_watch = StoreWatch(self.engine.store, patience=settings.store_timeout)
         self.tracer = _start_tracer(settings, log)
         self.pipeline = self._build(settings)
-        sampler = sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
+        sampler = self._sampler = self._sampler_for(settings)
         self.proxy = Proxy(
             self.pipeline,
             engine=self.engine,
@@ -137,6 +140,9 @@ class App:
         self._reloader = Reloader(recompile, self.apply, log, self.metrics)
         self._exporting: Callable[[], Awaitable[None]] | None = None
         self._expose()
+
+    def _sampler_for(self, settings: Settings) -> Sampler:
+        return sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
 
     def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
         return Pipeline(
@@ -203,6 +209,7 @@ class App:
         self.proxy.dead_letters = self.events.hook()
         await self.events.start()
         self._reloader.start()
+        await self._health_checks.follow(self.pipeline)
         self._tasks = [
             asyncio.create_task(self._sweep(), name="breakers"),
             asyncio.create_task(self._store_watch.advise(log), name="store advice"),
@@ -244,6 +251,7 @@ class App:
             log.warning("drain timeout", in_flight=self.proxy.active)
         self._listeners.kill()
         await self._reloader.close()
+        await self._health_checks.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -321,17 +329,21 @@ class App:
             OSError: A new listener's address is taken, or a certificate cannot be read.
             RestartNeeded: A setting has changed that cannot change while the process runs.
         """
-        check_reloadable(self.settings, settings)
+        can_trace = self.tracer is not None or traces_target(os.environ) is None
+        check_reloadable(self.settings, settings, can_trace=can_trace)
         old = self.pipeline
         new = self._build(settings, old)
         await self._listeners.update(settings)
         self.pipeline = new
         self.proxy.pipeline = new
+        if self.tracer is not None:
+            self._sampler.become(self._sampler_for(settings))
         if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
             self.log.set_level(settings.log.level)
         self.settings = settings
         await self.events.apply(settings)
         self.proxy.dead_letters = self.events.hook()
+        await self._health_checks.follow(new)
         old.close()
 
 

@@ -129,7 +129,16 @@ class Upstream:
             idle=settings.pool.idle,
             connect=settings.timeouts.connect,
         )
-        breaker = settings.breaker
+        before = previous.hosts if previous is not None else ()
+        known = next((host for host in before if host.url == url), None)
+        host = UpstreamHost(url, pool, self._breaker(f"{self.name}/{pool.label}", build, known))
+        if known is not None and settings.health is not None:
+            host.health = known.health
+        return host
+
+    def _breaker(self, name: str, build: Build, known: UpstreamHost | None) -> Breaker:
+        """A breaker under the present thresholds, in the state (override included) of the one before."""
+        breaker = self.settings.breaker
         wanted = BreakerSettings(
             failure_threshold=breaker.failure_threshold,
             success_threshold=breaker.success_threshold,
@@ -140,14 +149,10 @@ class Upstream:
             slow_call=breaker.slow_call,
             slow_rate=breaker.slow_rate,
         )
-        if previous is not None and previous.settings.breaker == breaker:
-            for host in previous.hosts:
-                if host.url == url:
-                    kept = UpstreamHost(url, pool, host.breaker)
-                    kept.health = host.health
-                    return kept
-        name = f"{self.name}/{pool.label}"
-        return UpstreamHost(url, pool, Breaker(name, wanted, on_transition=build.on_transition))
+        if known is not None and known.breaker.settings == wanted:
+            return known.breaker
+        row = known.breaker.row if known is not None else None
+        return Breaker(name, wanted, row=row, on_transition=build.on_transition)
 
     def close(self) -> None:
         """Close idle connections; those in use end with their exchanges."""

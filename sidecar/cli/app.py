@@ -8,6 +8,7 @@ from sidecar.cli.audit import audit_app
 from sidecar.cli.check import check
 from sidecar.cli.demo import demo
 from sidecar.cli.explain import explain
+from sidecar.cli.keys import keys_app
 from sidecar.cli.run import run
 from sidecar.cli.schema import schema
 from sidecar.cli.version import version
@@ -21,3 +22,4 @@ app = typer.Typer(
 for command in (run, check, schema, explain, demo, version):
     app.command()(command)
 app.add_typer(audit_app, name="audit")
+app.add_typer(keys_app, name="keys")

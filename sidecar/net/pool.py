@@ -13,6 +13,8 @@ from sidecar.net.deadlines import NEVER
 from sidecar.net.upstream import CLOSED, UpstreamConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.net.deadlines import Deadlines
     from sidecar.settings.addresses import UpstreamUrl
     from sidecar.wire.fields import FieldRules
@@ -115,16 +117,7 @@ class Pool:
             return made[0]
 
         try:
-            if self._url.unix:
-                await self._loop.create_unix_connection(make, self._url.unix)
-            else:
-                await self._loop.create_connection(
-                    make,
-                    self._url.host,
-                    self._url.port,
-                    ssl=self._tls,
-                    server_hostname=self._url.host if self._tls is not None else None,
-                )
+            await self.dial(make)
         except BaseException as error:
             self._forget_failed(made)
             if isinstance(error, OSError | ssl.SSLError):
@@ -133,6 +126,19 @@ class Pool:
                 ) from error
             raise
         return made[0]
+
+    async def dial(self, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+        """Connect to the host for a protocol of the caller's; the pool neither counts nor keeps it.
+
+        Raises:
+            OSError: The host refuses, is unknown, or fails the TLS handshake (:class:`ssl.SSLError`).
+        """
+        url = self._url
+        if url.unix:
+            await self._loop.create_unix_connection(protocol, url.unix)
+            return
+        name = url.host if self._tls is not None else None
+        await self._loop.create_connection(protocol, url.host, url.port, ssl=self._tls, server_hostname=name)
 
     def _forget_failed(self, made: list[UpstreamConnection]) -> None:
         if made and made[0].transport is not None:

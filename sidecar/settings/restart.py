@@ -34,15 +34,20 @@ class RestartNeeded(Exception):  # noqa: N818 - says what is the case
         self.mistakes = mistakes
 
 
-def check_reloadable(old: Settings, new: Settings) -> None:
+def check_reloadable(old: Settings, new: Settings, *, can_trace: bool) -> None:
     """Refuse ``new`` where it changes a fixed setting of ``old``.
+
+    Args:
+        old: The configuration in force.
+        new: The one that is to take its place.
+        can_trace: Whether spans can be exported; the exporter starts with the process, unless tracing is off.
 
     Raises:
         RestartNeeded: It does; the message never shows a value, which may hold a password.
     """
     changed = [key for key in FIXED if attrgetter(key)(old) != attrgetter(key)(new)]
-    if not old.tracing.sample and new.tracing.sample:
-        changed.append("tracing.sample")  # no exporter was started
+    if new.tracing.sample and not can_trace:
+        changed.append("tracing.sample")
     if changed:
         raise RestartNeeded(
             [f"{key}: has changed, which needs a restart: put it back, or restart" for key in changed]

@@ -33,6 +33,11 @@ class Sampler:
         """Whether the ratio chooses a trace, by the low 64 bits of its id (32 lower-case digits)."""
         return trace_id[16:] < self._bound
 
+    def become(self, other: Sampler) -> None:
+        """Decide as ``other`` does from now on: the configuration has changed."""
+        self.parent_based = other.parent_based
+        self._bound = other._bound
+
 
 OFF: Final = Sampler(0, parent_based=False)
 """Samples nothing, whatever a caller has decided."""
