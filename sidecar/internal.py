@@ -20,7 +20,8 @@ from sidecar.net.deadlines import NEVER
 from sidecar.net.server import ClientLimits, Listener, ServerConnection
 from sidecar.pipeline import correlation_fields
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
-from sidecar.wire.head import Limits, RequestHead, parse_request
+from sidecar.wire.head import Limits, RequestHead
+from sidecar.wire.reader import RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -187,7 +188,11 @@ class InternalCalls:
         """
         settings = self._proxy.pipeline.settings
         rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
-        head = parse_request(raw, len(raw), rules, Limits())
+        reader = RequestReader(rules, Limits())
+        reader.push(raw)
+        head = reader.next_head()
+        if head is None or reader.buffer:
+            raise BadRequest("the request's head is not whole", reason="framing")
         if head.length != 0 or head.upgrade is not None:
             raise BadRequest("the request has fields that belong to its connection", reason="framing")
         _set_length(head, length)
@@ -200,6 +205,7 @@ class InternalCalls:
     ) -> Exchange:
         connection = _Nobody(self._listener)
         exchange = Exchange(connection, head, self._loop, self._deadlines)
+        exchange.has_task = True
         exchange.plan = plan
         given = correlation_id.encode("utf-8", "replace")
         exchange.correlation_id = given if is_valid(given) else uuid7().encode()
@@ -317,7 +323,6 @@ def _restore_peer(exchange: Exchange) -> None:
     special, connection = exchange.head.special, exchange.connection
     chain = special.pop(b"x-forwarded-for", [b"unknown"])
     *before, connection.peer = [address.strip() for address in b",".join(chain).split(b",")]
-    connection.peer_fields = connection.peer
     if before:
         special[b"x-forwarded-for"] = before
 

@@ -152,7 +152,7 @@ class ServerConnection(asyncio.Protocol):
         self.looked_at = NEVER
         self._loop = listener.loop
         self._exchange: Exchange | None = None
-        self.driver = Driver(self._serve(), self._crashed)
+        self.driver: Driver = None  # type: ignore[assignment]  # set with the transport
         self._paused = False
         self._eof = False
         self._closing = False
@@ -316,6 +316,7 @@ class ServerConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0].encode() if isinstance(peer, tuple) else b"unix"
         listener.connections.add(self)
+        self.driver = Driver(self._serve(), self._crashed)
         self.driver.start()
 
     def data_received(self, data: bytes) -> None:

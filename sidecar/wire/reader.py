@@ -89,8 +89,8 @@ class RequestReader(_Reader):
             buffer = self.buffer = buffer[2:]
         if not buffer:
             return None
-        # Most heads arrive whole: the grammar finds their end. One that did not is searched from where the last
-        # search ended, so that a head that comes octet by octet costs no more than its length.
+        # Most heads arrive whole: the grammar finds their end. One that did not is searched from where the
+        # last search ended, so that a head that comes octet by octet costs no more than its length.
         match = grammar.REQUEST_HEAD.match(buffer) if self._checked == 0 else None
         if match is None:
             end = self._find_end()
