@@ -9,7 +9,6 @@ the sidecar itself is at its limits will come again.
 from __future__ import annotations
 
 import logging
-import re
 from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK, Clock
@@ -31,7 +30,6 @@ MOST_BODY: Final = 1024 * 1024
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_BARE_WORD: Final = re.compile(r"[^a-z0-9_]+")
 
 _logger = logging.getLogger(__name__)
 
@@ -100,7 +98,9 @@ class DeadLetterHook:
             ),
             event={},
             error=text,
-            reason=_BARE_WORD.sub("_", error.reason.lower()) or error.code.lower(),
+            reason=error.code.lower()
+            if isinstance(error, CircuitOpen)
+            else error.reason or error.code.lower(),
             attempts=attempts or (Attempt(at=now, error=text, spent=False),),
             source_service=self._queue.service,
             correlation_id=exchange.correlation_id.decode("latin-1"),

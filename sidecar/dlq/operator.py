@@ -246,6 +246,7 @@ class Operator:
                 error=clean_text(error.message),
                 status=error.status,
                 duration=self._clock.monotonic() - started,
+                spent=not error.upstream_down,  # nothing was sent
                 by=by,
                 reason=reason,
             )
