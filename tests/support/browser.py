@@ -116,7 +116,9 @@ class Browser:
 
     def prefer(self, scheme: str) -> None:
         """Ask pages for ``light`` or ``dark``."""
-        self.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.command(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}]
+        )
 
     def picture(self) -> bytes:
         """A PNG of the tab."""
