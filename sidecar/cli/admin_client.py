@@ -36,7 +36,7 @@ REFUSED: Final = 1
 UNREACHABLE: Final = 2
 """Exit code where there is no sidecar to ask."""
 
-_TIMEOUT: Final = 30.0
+_TIMEOUT: Final = 90.0  # a dead letter that is retried may take as long as its upstream has
 
 
 class RefusedError(Exception):

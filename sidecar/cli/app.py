@@ -7,6 +7,7 @@ import typer
 from sidecar.cli.audit import audit_app
 from sidecar.cli.check import check
 from sidecar.cli.demo import demo
+from sidecar.cli.dlq import dlq_app
 from sidecar.cli.explain import explain
 from sidecar.cli.keys import keys_app
 from sidecar.cli.run import run
@@ -22,4 +23,5 @@ app = typer.Typer(
 for command in (run, check, schema, explain, demo, version):
     app.command()(command)
 app.add_typer(audit_app, name="audit")
+app.add_typer(dlq_app, name="dlq")
 app.add_typer(keys_app, name="keys")
