@@ -298,4 +298,12 @@ class TooManyViewers(AdminError):
 
 
 class ClientGone(Exception):
-    """The client's connection is gone; there is nobody to answer."""
+    """The client's connection is gone, or nothing passes on it any more; there is nobody to answer.
+
+    Attributes:
+        reason: ``client_gone``, or ``client_slow`` for one that took nothing for too long.
+    """
+
+    def __init__(self, reason: str = "client_gone") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _HELD_OCTETS: Final = 64 * 1024
+_CLIENT_SLOW: Final = "client_slow"
 _INTERIM_PHRASES: Final = {100: b"Continue", 102: b"Processing", 103: b"Early Hints"}
 
 
@@ -103,11 +104,13 @@ class Exchange:
         "_failure",
         "_half_closed",
         "_idle",
+        "_idle_reason",
         "_keep",
         "_kept",
         "_kept_size",
         "_loop",
         "_timeout_reason",
+        "_upstream_slow",
         "_waiter",
         "added",
         "attempt_records",
@@ -177,6 +180,8 @@ class Exchange:
         self._kept_size = 0
         self._keep = _HELD_OCTETS
         self._idle: float | None = None
+        self._idle_reason = "idle"
+        self._upstream_slow = False
         self._timeout_reason = ""
         self._half_closed = ""
         self.connection = connection
@@ -290,7 +295,7 @@ class Exchange:
         """From now on at most ``idle`` seconds may pass between two reads from the upstream."""
         self._idle = idle
         self.try_deadline = NEVER
-        self.arm(idle, "idle")
+        self.arm(idle, self._idle_reason)
 
     def arm_try(self, seconds: float) -> None:
         """Let the attempt that begins now have at most ``seconds`` until its response's head."""
@@ -298,7 +303,7 @@ class Exchange:
 
     def touch(self) -> None:
         """Octets of the response have arrived."""
-        self.arm(self._idle, "idle")
+        self.arm(self._idle, self._idle_reason)
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - the sweep's signature
         """The deadline has passed."""
@@ -306,6 +311,8 @@ class Exchange:
         reason = self._timeout_reason
         if reason == "body_idle":
             self.fail(RequestTimeout("the request's body did not arrive in time", reason=reason))
+        elif self._idle_reason == _CLIENT_SLOW:
+            self._give_up_client()
         else:
             message = f"the upstream did not answer in time ({reason})"
             self.fail(UpstreamTimeout(message, reason=reason, sent=self.sent))
@@ -364,7 +371,7 @@ class Exchange:
             upstream.write(payload if self.head.length is not None else chunk(payload))
         if done:
             self._end_request(upstream)
-        else:
+        elif not self._upstream_slow:
             self.arm(self.connection.limits.body_idle, "body_idle")
 
     def replayable_so_far(self, payload: bytes) -> bool:
@@ -455,13 +462,21 @@ class Exchange:
             self._failure = None
 
     def pause_client(self) -> None:
-        """The upstream takes the request slowly."""
-        if not self.request_done or self.status == 101:  # noqa: PLR2004 - a tunnel
+        """The upstream takes the request slowly: the time that passes now is its, not the client's."""
+        if self.status == 101:  # noqa: PLR2004 - a tunnel
             self.connection.pause_reading()
+        elif not self.request_done:
+            self.connection.pause_reading()
+            self._upstream_slow = True
+            self.arm(self.plan.upstream.timeouts.idle, "idle")
 
     def resume_client(self) -> None:
         """The upstream has caught up."""
         self.connection.resume_reading()
+        if self._upstream_slow:
+            self._upstream_slow = False
+            if not self.request_done:
+                self.arm(self.connection.limits.body_idle, "body_idle")
 
     def wake_if_relaying(self, upstream: UpstreamConnection) -> None:
         """A body that ends with its connection has ended."""
@@ -506,12 +521,34 @@ class Exchange:
 
     # --- the client -------------------------------------------------------------------------------------
 
+    def pause_upstream(self) -> None:
+        """The client takes the response slowly: the time that passes now is its, not the upstream's."""
+        if self.upstream is not None:
+            self.upstream.pause_reading()
+            if self.status != 101:  # noqa: PLR2004 - in a tunnel, either side's octets count
+                self._idle_reason = _CLIENT_SLOW
+                self.touch()
+
+    def resume_upstream(self) -> None:
+        """The client has caught up."""
+        if self.upstream is not None:
+            self.upstream.resume_reading()
+            if self._idle_reason == _CLIENT_SLOW:
+                self._idle_reason = "idle"
+                self.touch()
+
+    def _give_up_client(self) -> None:
+        """It has taken nothing for too long, which says nothing of the upstream."""
+        if self.outlives_client:
+            self.connection.abort()  # `client_lost` follows, and the exchange goes on
+        else:
+            self.fail(ClientGone(_CLIENT_SLOW))
+
     def client_lost(self) -> None:
         """The client's connection is gone."""
         if self.outlives_client and self.request_done:
             self.detached = True
-            if self.upstream is not None:
-                self.upstream.resume_reading()
+            self.resume_upstream()
             return
         self.fail(ClientGone())
 

@@ -109,8 +109,8 @@ class Proxy:
             if self.dead_letters is not None:
                 await self.dead_letters.keep(exchange, error)
             self.answer_error(exchange, error)
-        except ClientGone:
-            self.client_gone(exchange)
+        except ClientGone as gone:
+            self.client_gone(exchange, gone.reason)
         except asyncio.CancelledError:
             exchange.detach_upstream()
             connection.abort()
@@ -341,11 +341,11 @@ class Proxy:
             exchange.bytes_out = len(body)
             connection.write(head + b"\r\n\r\n" if exchange.head.method == b"HEAD" else answer)
 
-    def client_gone(self, exchange: Exchange) -> None:
+    def client_gone(self, exchange: Exchange, reason: str) -> None:
         """Nobody is left to answer."""
         exchange.detach_upstream()
         exchange.status = exchange.status or _CLIENT_CLOSED
-        exchange.reason = "client_gone"
+        exchange.reason = reason
         exchange.connection.abort()
 
     def refuse(self, connection: ServerConnection, error: SidecarError) -> None:

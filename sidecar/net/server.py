@@ -379,10 +379,10 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slowly: stop the upstream."""
-        if self._exchange is not None and self._exchange.upstream is not None:
-            self._exchange.upstream.pause_reading()
+        if self._exchange is not None:
+            self._exchange.pause_upstream()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        if self._exchange is not None and self._exchange.upstream is not None:
-            self._exchange.upstream.resume_reading()
+        if self._exchange is not None:
+            self._exchange.resume_upstream()
