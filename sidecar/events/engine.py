@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sidecar.dlq.operator import Operator
 from sidecar.dlq.record import check_event_type
@@ -12,7 +12,7 @@ from sidecar.events.burial import Burial
 from sidecar.events.cloudevents import Publication, read_event
 from sidecar.events.deliver import Deliverer
 from sidecar.events.outbox import Outbox
-from sidecar.events.publisher import Publisher
+from sidecar.events.publisher import Published, Publisher
 from sidecar.events.redelivery import Redelivery
 from sidecar.events.subscriptions import Subscriptions
 from sidecar.metrics.outcomes import DELIVERY_OUTCOMES, PUBLISH_OUTCOMES
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.dlq.store import DeadLetterStore
     from sidecar.events.backend import Backend
-    from sidecar.events.publisher import Where
     from sidecar.internal import InternalCalls
     from sidecar.metrics.cells import Counter
     from sidecar.metrics.names import Metrics
@@ -35,18 +34,6 @@ if TYPE_CHECKING:
     from sidecar.tracing.record import AttributeValue
 
 _logger = logging.getLogger(__name__)
-
-
-class Published(NamedTuple):
-    """An event that is durable.
-
-    Attributes:
-        id: The event's.
-        where: Its place.
-    """
-
-    id: str
-    where: Where
 
 
 class EventEngine:

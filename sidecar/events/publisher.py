@@ -35,6 +35,18 @@ _logger = logging.getLogger(__name__)
 Where = Literal["streamed", "spooled", "dead_lettered"]
 
 
+class Published(NamedTuple):
+    """An event that is durable.
+
+    Attributes:
+        id: The event's.
+        where: Its place.
+    """
+
+    id: str
+    where: Where
+
+
 class EventsUnavailableError(Exception):
     """The event could not be made durable anywhere; nothing of it was kept."""
 
@@ -55,6 +67,8 @@ class Publisher:
         bury: Makes dead letters of those that find no other place.
         outbox: Where they wait while streams cannot be reached; without it they become dead letters then.
         count: Called with where each event went, or ``refused``, for the metric.
+        breaker: A breaker of the caller's own.
+        retry: A retry of the caller's own.
         clock: Tells the time.
 
     Attributes:
@@ -68,11 +82,16 @@ class Publisher:
         bury: Bury,
         outbox: Outbox | None,
         count: Callable[[str], None],
+        breaker: CircuitBreaker | None = None,
+        retry: Retry | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         # Short, because it is not the breaker that keeps the load off streams that come back: the spool does.
-        self.breaker = CircuitBreaker("events", reset_timeout=1.0, success_threshold=1, clock=clock)
-        self._append = Retry(max_attempts=2)(self.breaker(streams.append))
+        self.breaker = breaker or CircuitBreaker(
+            "events", reset_timeout=1.0, success_threshold=1, clock=clock
+        )
+        retry = retry or Retry(max_attempts=2)
+        self._append = retry(self.breaker(streams.append))
         self._bury = bury
         self._outbox = outbox
         self._count = count
