@@ -28,6 +28,8 @@ class Lines:
         self._lines: list[str] = []
         self._grown = threading.Condition()
         self._ended = False
+        self._reading = threading.Event()
+        self._reading.set()
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
@@ -36,6 +38,7 @@ class Lines:
             with self._grown:
                 self._lines.append(line.rstrip("\n"))
                 self._grown.notify_all()
+            self._reading.wait()
         with self._grown:
             self._ended = True
             self._grown.notify_all()
@@ -76,6 +79,11 @@ class Lines:
                 tail = "\n".join(self._lines[-20:])
                 raise AssertionError(f"no such line within {within:g} s: {what}; the last ones:\n{tail}")
             return hit
+
+    def stop_reading(self) -> Callable[[], None]:
+        """Let the pipe fill up; what is returned goes on reading."""
+        self._reading.clear()
+        return self._reading.set
 
     def join(self) -> None:
         """Wait until the other end of the pipe is closed."""
