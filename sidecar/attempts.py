@@ -29,7 +29,6 @@ from sidecar.wire.writer import request_head
 if TYPE_CHECKING:
     from sidecar.exchange import Exchange
     from sidecar.metrics.names import Metrics
-    from sidecar.net.upstream import UpstreamConnection
     from sidecar.pipeline import Upstream, UpstreamHost
     from sidecar.wire.head import ResponseHead
 
@@ -65,30 +64,23 @@ class Attempts:
             response: ResponseHead | None = None
             error: UpstreamError | None = None
             try:
-                exchange.check()
-                host = self._begin(exchange, upstream, tried)
-                head = self._head(exchange, upstream, host, fields)
-                try:
-                    connection = host.pool.take() or await self._open(exchange, host)
-                    needed = exchange.key is not None or exchange.plan.dead_letter
-                    exchange.attach(connection, head, _KEPT_BODY if needed else upstream.replay_body)
-                    response = await exchange.wait()
-                except UpstreamError as failed:
-                    self._failed(exchange, upstream, failed)
-                    error = failed
-                except BaseException:
-                    self._cancelled(exchange, upstream)
-                    raise
+                head = self._start(exchange, upstream, tried, fields)
+                if head is not None:
+                    await self._connect(exchange, upstream, head)
+                response = await exchange.wait()
+            except UpstreamError as failed:
+                self._failed(exchange, upstream, failed)
+                error = failed
             except CircuitOpen:
                 upstream = await self._fall_back(exchange, upstream)
                 continue
             except BaseException:
+                self._cancelled(exchange, upstream)
                 self.leave(exchange)
                 raise
-            if response is not None:
-                self._note_response(exchange, upstream, response)
-                if upstream.is_final[response.status]:
-                    return response
+            exchange.head_at = time.monotonic()
+            if response is not None and upstream.is_final[response.status] and exchange.attempts == 1:
+                return response
             pause = self._judge(exchange, upstream, response, error)
             if pause is None:
                 if error is not None:
@@ -96,7 +88,7 @@ class Attempts:
                     raise error
                 assert response is not None
                 return response
-            tried = host
+            tried = exchange.upstream_host
             exchange.detach_upstream()
             await self._pause(exchange, pause)
 
@@ -124,13 +116,18 @@ class Attempts:
             await self._queue(exchange, fallback)
         return fallback
 
-    @staticmethod
-    def _begin(exchange: Exchange, upstream: Upstream, tried: UpstreamHost | None) -> UpstreamHost:
-        """Pick a host and take its breaker's permit.
+    def _start(
+        self, exchange: Exchange, upstream: Upstream, tried: UpstreamHost | None, fields: bytes
+    ) -> bytes | None:
+        """Begin an attempt: pick a host, take its breaker's permit, and write to an idle connection.
+
+        Returns:
+            The request's head where there is no idle connection, for :meth:`_connect`.
 
         Raises:
             CircuitOpen: No host lets the attempt pass.
         """
+        exchange.check()
         now = time.monotonic() if exchange.attempts else exchange.started
         picked = upstream.balancer.pick(now, tried)
         if picked is None:
@@ -149,26 +146,26 @@ class Attempts:
         per_try = upstream.timeouts.per_try
         if per_try is not None:
             exchange.arm_try(per_try)
-        return host
-
-    def _note_response(self, exchange: Exchange, upstream: Upstream, response: ResponseHead) -> None:
-        """A response has begun."""
-        exchange.head_at = time.monotonic()
-        if exchange.attempts > 1:
-            good = upstream.outcomes[response.status] is Outcome.GOOD
-            self._retries["success" if good else "failure"].value += 1
-        if exchange.attempt_records is not None:
-            self._record(exchange, response.status, "")
+        head = self._head(exchange, upstream, host, fields)
+        connection = host.pool.take()
+        if connection is None:
+            return head
+        exchange.attach(connection, head, _kept_octets(exchange, upstream))
+        return None
 
     @staticmethod
-    async def _open(exchange: Exchange, host: UpstreamHost) -> UpstreamConnection:
+    async def _connect(exchange: Exchange, upstream: Upstream, head: bytes) -> None:
+        """Open a connection to the host that was picked, and write the request's head to it."""
+        host = exchange.upstream_host
+        assert host is not None
+        # A task, because opening has a timeout of its own; it happens once in the life of a connection.
         connection = await asyncio.get_running_loop().create_task(host.pool.open())
         try:
             exchange.check()
         except BaseException:
             host.pool.put(connection)
             raise
-        return connection
+        exchange.attach(connection, head, _kept_octets(exchange, upstream))
 
     def _head(self, exchange: Exchange, upstream: Upstream, host: UpstreamHost, fields: bytes) -> bytes:
         head, trace = exchange.head, exchange.trace
@@ -244,28 +241,20 @@ class Attempts:
         error: UpstreamError | None,
     ) -> float | None:
         """Whether to send again: the pause before that, or ``None``."""
+        if response is not None:
+            if exchange.attempts > 1:
+                good = upstream.outcomes[response.status] is Outcome.GOOD
+                self._retries["success" if good else "failure"].value += 1
+            if upstream.is_final[response.status]:
+                return None
         if exchange.retrying:
             upstream.budget.retry_ended()
             exchange.retrying = False
-        retry_after: float | None = None
-        if error is not None:
-            failure = Failure.NO_RESPONSE if error.sent else Failure.NOT_SENT
-            if exchange.head.upgrade is not None and error.sent:
-                failure = Failure.UPGRADE
-        else:
-            assert response is not None
-            if response.status not in RETRYABLE_STATUSES:
-                failure = Failure.SERVER_ERROR
-            else:
-                failure = Failure.RETRYABLE_STATUS
-            values = response.special.get(b"retry-after")
-            if values:
-                retry_after = parse_retry_after(values[0], time.time())
-        number = exchange.attempts
+        failure, retry_after = _classify(exchange, response, error)
         verdict = upstream.retry.decide(
             FailedAttempt(
                 failure=failure,
-                number=number,
+                number=exchange.attempts,
                 method=exchange.head.method,
                 keyed=b"idempotency-key" in exchange.head.special,
                 upstream_dedupes=exchange.plan.upstream_dedupes,
@@ -320,9 +309,11 @@ class Attempts:
         upstream, connection = exchange.held, exchange.upstream
         if upstream is None:
             return
-        response = connection.response if connection is not None else None
-        if error is None and connection is not None and response is not None:
-            self._settle(exchange, upstream, response.status)
+        if error is None and connection is not None and connection.response is not None:
+            status = connection.response.status
+            if exchange.attempt_records is not None:
+                self._record(exchange, status, "")
+            self._settle(exchange, upstream, status)
             if upstream.adaptive is not None and not exchange.streaming:
                 self._adapt(exchange, upstream)
             exchange.upstream = None
@@ -333,7 +324,11 @@ class Attempts:
                 self._failed(exchange, upstream, error)
             else:
                 self._cancelled(exchange, upstream)
-        self.leave(exchange)
+        if exchange.retrying or exchange.streaming:
+            self.leave(exchange)
+        else:
+            exchange.held = None
+            upstream.permits.release()
 
     @staticmethod
     def _adapt(exchange: Exchange, upstream: Upstream) -> None:
@@ -359,6 +354,28 @@ class Attempts:
             upstream.permits.end_stream()
         else:
             upstream.permits.release()
+
+
+def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
+    """How much of the request's body is kept for another attempt, or for a dead letter."""
+    if exchange.key is not None or exchange.plan.dead_letter:
+        return _KEPT_BODY
+    return upstream.replay_body
+
+
+def _classify(
+    exchange: Exchange, response: ResponseHead | None, error: UpstreamError | None
+) -> tuple[Failure, float | None]:
+    """How an attempt failed, and the seconds that a ``Retry-After`` asks for."""
+    if response is None:
+        assert error is not None
+        if not error.sent:
+            return Failure.NOT_SENT, None
+        return Failure.NO_RESPONSE if exchange.head.upgrade is None else Failure.UPGRADE, None
+    if response.status not in RETRYABLE_STATUSES:
+        return Failure.SERVER_ERROR, None
+    values = response.special.get(b"retry-after")
+    return Failure.RETRYABLE_STATUS, parse_retry_after(values[0], time.time()) if values else None
 
 
 def _outcome_of(error: UpstreamError) -> str:

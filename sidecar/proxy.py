@@ -32,10 +32,10 @@ from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
 from sidecar.reply import error_reply
 from sidecar.responses import is_event_stream
-from sidecar.tracing.context import admit
+from sidecar.tracing.context import admit, begin
 from sidecar.tracing.record import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
-from sidecar.wire.writer import response_framing, response_head
+from sidecar.wire.writer import response_head
 
 if TYPE_CHECKING:
     from sidecar.dlq.hook import DeadLetterHook
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _SWITCHING: Final = 101
+_NO_CONTENT: Final = 204
+_NOT_MODIFIED: Final = 304
 _FORWARDED: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
@@ -106,8 +108,8 @@ class Proxy:
             else:
                 await self.forward(exchange)
         except SidecarError as error:
-            if self.dead_letters is not None:
-                await self.dead_letters.keep(exchange, error)
+            if self.dead_letters is not None and exchange.metrics is not None and exchange.plan.dead_letter:
+                await self._loop.create_task(self.dead_letters.keep(exchange, error))
             self.answer_error(exchange, error)
         except ClientGone as gone:
             self.client_gone(exchange, gone.reason)
@@ -136,30 +138,35 @@ class Proxy:
         request_id = uuid7().encode() if given is None else choose(given, trust=listener.trust_ids)
         exchange.correlation_id = correlation_id
         exchange.added = listener.id_fields % (correlation_id, request_id)
-        exchange.trace = admit(special.get(b"traceparent", ()), special.get(b"tracestate", ()), self._sampler)
-        if self._tracer is not None and exchange.trace.sampled:
+        if b"traceparent" in special:
+            states = special.get(b"tracestate", ())
+            trace = exchange.trace = admit(special[b"traceparent"], states, self._sampler)
+        else:
+            trace = exchange.trace = begin(self._sampler)
+        if trace.sampled and self._tracer is not None:
             exchange.started_ns = time.time_ns()
             exchange.attempt_records = []
         via = special.get(b"via")
         if via is not None and any(self._name in value for value in via):
             raise LoopDetected("the request has passed through this sidecar before", reason="via")
-        found = self.pipeline.router.match(listener.name, head.host, head.method, head.path)
+        method = head.method
+        found = self.pipeline.router.match(listener.name, head.host, method, head.path)
         if found is None:
             raise NoRoute("no route matches the request", reason="no_route")
-        exchange.plan, exchange.parameters = found
-        plan = exchange.plan
+        plan, exchange.parameters = found
+        exchange.plan = plan
         exchange.metrics = plan.metrics
         plan.metrics.started()
         plan.upstream.budget.request_started()
-        total = plan.upstream.timeouts.total
+        total = plan.total
         if total is not None:
             exchange.total_deadline = self._loop.time() + total
         body_limit = connection.limits.body
         if body_limit is not None:
             self._check_length(exchange, body_limit)
-        if plan.policy.applies(head.method):
+        if method in plan.protected:
             self._read_key(exchange)
-        elif not plan.policy.enabled and head.values(b"idempotency-key"):
+        elif b"idempotency-key" in special and not plan.policy.enabled:
             self.note_unprotected(exchange)
         connection.start_exchange(exchange)
 
@@ -268,25 +275,29 @@ class Proxy:
         exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
 
     def response_head(self, exchange: Exchange, response: ResponseHead) -> bytes:
-        """The head of the upstream's response as the client gets it."""
+        """The head of the upstream's response as the client gets it (RFC 9112, sections 6 and 9.3)."""
         connection, request = exchange.connection, exchange.head
-        exchange.status = response.status
+        status = exchange.status = response.status
         minor = request.minor
-        framing = response_framing(response, request.method, minor)
-        exchange.writes_chunks = response.length is None and minor == 1
-        if response.length is None and minor == 0:
+        if connection.listener.draining or not exchange.request_done:
             connection.persistent = False
-        return response_head(response, framing + self._persistence(exchange), exchange.added + exchange.notes)
-
-    @staticmethod
-    def _persistence(exchange: Exchange) -> bytes:
-        """The ``Connection`` field, where it says something (RFC 9112, section 9.3)."""
-        connection = exchange.connection
-        if connection.draining or not exchange.request_done:
+        declared = response.declared
+        if declared is not None and status != _NO_CONTENT:  # RFC 9110, section 8.6: no length in a 204
+            framing = b"Content-Length: %d\r\n" % declared
+        elif response.length is not None:
+            bodiless = request.method == b"HEAD" or status in (_NO_CONTENT, _NOT_MODIFIED)
+            framing = b"" if bodiless else b"Content-Length: 0\r\n"
+        elif minor:
+            exchange.writes_chunks = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+        else:
             connection.persistent = False
+            framing = b""
         if not connection.persistent:
-            return b"Connection: close\r\n"
-        return b"" if exchange.head.minor else b"Connection: keep-alive\r\n"
+            framing += b"Connection: close\r\n"
+        elif not minor:
+            framing += b"Connection: keep-alive\r\n"
+        return response_head(response, framing, exchange.added + exchange.notes)
 
     async def _tunnel(self, exchange: Exchange, response: ResponseHead) -> None:
         """After a 101, octets pass both ways until both sides have closed (RFC 9110, section 7.8)."""
@@ -406,20 +417,20 @@ class Proxy:
         metrics.ended(head.method, exchange.status, duration, trace.trace_id if sampled else "")
         host = exchange.upstream_host
         self._log.access(
-            method=head.method,
-            target=head.target,
-            route=metrics.route,
-            status=exchange.status,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            duration_ms=duration,
-            attempts=exchange.attempts,
-            upstream_host="" if host is None else host.label,
-            idempotency=exchange.idempotency,
-            breaker=exchange.breaker,
-            reason=exchange.reason,
-            correlation_id=exchange.correlation_id,
-            trace_id=trace.trace_id,
+            head.method,
+            head.target,
+            metrics.route,
+            exchange.status,
+            exchange.bytes_in,
+            exchange.bytes_out,
+            duration,
+            exchange.attempts,
+            "" if host is None else host.label,
+            exchange.idempotency,
+            exchange.breaker,
+            exchange.reason,
+            exchange.correlation_id,
+            trace.trace_id,
         )
         if sampled:
             self._trace(exchange, metrics.route, "" if exchange.metrics is None else exchange.plan.template)

@@ -178,9 +178,8 @@ class Log:
         if LEVELS[level] >= self._level:
             self._put(Event(self._now(), level, event, fields))
 
-    def access(
+    def access(  # noqa: PLR0917 - by position, because keywords cost as much as the rest of it
         self,
-        *,
         method: bytes,
         target: bytes,
         route: str,
@@ -244,7 +243,7 @@ class Log:
             self._rouse()
 
     def write_from(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have ``loop``, which runs in this thread, write from now on; :meth:`close` must come before its end."""
+        """Have ``loop``, which runs in this thread, write from now on; :meth:`close` comes before its end."""
         try:
             self._outlet = Outlet(self._fd)
         except OSError:

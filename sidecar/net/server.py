@@ -168,7 +168,7 @@ class ServerConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while not self.closed:
-                head = self.reader.next_head()
+                head = self.reader.next_head() if self.reader.buffer else None
                 if head is None:
                     if self._eof or (self._closing and not self.reader.buffer):
                         break

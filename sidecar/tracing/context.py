@@ -93,11 +93,14 @@ def admit(traceparents: Sequence[bytes], tracestates: Sequence[bytes], sampler: 
                 flags = flags & ~_SAMPLED | sampler.samples(trace_id)
             states = valid_tracestate(tracestates) if tracestates else ()
             return TraceContext(trace_id, parent_id, flags & _KNOWN_FLAGS, traceparents[0], states)
-    return _begin(sampler)
+    return begin(sampler)
 
 
-def _begin(sampler: Sampler) -> TraceContext:
-    """A new trace. Unsampled, it names a span that nobody records: the upstream needs some parent id."""
+def begin(sampler: Sampler) -> TraceContext:
+    """Begin a trace, for a request that brings none.
+
+    Unsampled, it names a span that nobody records: the upstream needs some parent id.
+    """
     digits = random_hex(24)
     trace_id = digits[:32]
     sampled = sampler.samples(trace_id)

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
     from sidecar.wire.head import Limits
 
+# What a chunked body expects next.
+_SIZE: Final = 0
+_DATA: Final = 1
+_DATA_END: Final = 2
+_TRAILERS: Final = 3
+
 _LONGEST_CHUNK_LINE: Final = 1024
 # Chunk extensions are legal, useless, and a way to make a receiver read forever: a whole body may carry this
 # many octets of them.
@@ -97,15 +103,13 @@ class ChunkedBody(Body):
 
     __slots__ = ("_error", "_extensions", "_held", "_left", "_limits", "_phase")
 
-    _SIZE, _DATA, _DATA_END, _TRAILERS = range(4)
-
     def __init__(self, limits: Limits, error: Callable[[str, str], Exception]) -> None:
         """Decode with ``limits`` on trailers; ``error(message, reason)`` makes what is raised."""
         super().__init__()
         self._limits = limits
         self._error = error
         self._held = b""
-        self._phase = self._SIZE
+        self._phase = _SIZE
         self._left = 0
         self._extensions = 0
 
@@ -118,16 +122,16 @@ class ChunkedBody(Body):
         payload: list[bytes] = []
         while position < size and not self.done:
             phase = self._phase
-            if phase == self._DATA:
+            if phase == _DATA:
                 taken = min(self._left, size - position)
                 payload.append(data[position : position + taken])
                 self._left -= taken
                 position += taken
                 if self._left == 0:
-                    self._phase = self._DATA_END
-            elif phase == self._DATA_END:
+                    self._phase = _DATA_END
+            elif phase == _DATA_END:
                 position = self._end_data(data, position)
-            elif phase == self._SIZE:
+            elif phase == _SIZE:
                 position = self._read_size(data, position)
             else:
                 position = self._read_trailers(data, position)
@@ -138,7 +142,7 @@ class ChunkedBody(Body):
     def _end_data(self, data: bytes, position: int) -> int:
         ending = data[position : position + 2]
         if ending == b"\r\n":
-            self._phase = self._SIZE
+            self._phase = _SIZE
             return position + 2
         if ending == b"\r":
             self._held = ending
@@ -164,7 +168,7 @@ class ChunkedBody(Body):
         if self._extensions > _MOST_EXTENSION_OCTETS:
             raise self._error("too many octets of chunk extensions", "chunk_extension")
         self._left = int(match[1], 16)
-        self._phase = self._DATA if self._left else self._TRAILERS
+        self._phase = _DATA if self._left else _TRAILERS
         return end + 2
 
     def _read_trailers(self, data: bytes, position: int) -> int:

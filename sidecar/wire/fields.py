@@ -69,10 +69,11 @@ class FieldRules:
         rules: :data:`NOTED` or :data:`REMOVED` by lower-case name; all other fields are passed on unseen.
     """
 
-    __slots__ = ("_known", "_rules")
+    __slots__ = ("_known", "_passed", "_rules")
 
     def __init__(self, rules: Mapping[bytes, bool]) -> None:
         self._rules = dict(rules)
+        self._passed: set[bytes] = set()
         self._known: dict[bytes, tuple[bytes, bytes, bool]] = {}
 
     def sort(self, block: bytes, lines: list[bytes], special: dict[bytes, list[bytes]]) -> int:
@@ -83,14 +84,14 @@ class FieldRules:
             lines: Gets those that are passed on.
             special: Gets the values of those that mean something, by lower-case name.
         """
-        known = self._known.get
+        passed, known = self._passed, self._known
         keep = lines.append
         all_lines = block.split(b"\r\n")
         for line in all_lines:
-            found = known(line)
-            if found is None:
-                found = self._take_apart(line)
-            name, value, kept = found
+            if line in passed:
+                keep(line)
+                continue
+            name, value, kept = known.get(line) or self._take_apart(line)
             if kept:
                 keep(line)
                 if not name:
@@ -108,9 +109,13 @@ class FieldRules:
         rule = self._rules.get(name)
         found = (b"", b"", True) if rule is None else (name, value.strip(b" \t"), rule)
         if len(line) <= _REMEMBERED_LENGTH and name not in _NEVER_REMEMBERED:
-            if len(self._known) >= _REMEMBERED_LINES:
+            if len(self._known) + len(self._passed) >= _REMEMBERED_LINES:
                 self._known.clear()
-            self._known[line] = found
+                self._passed.clear()
+            if rule is None:
+                self._passed.add(line)
+            else:
+                self._known[line] = found
         return found
 
 

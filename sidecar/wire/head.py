@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sidecar.wire.fields import FieldRules
 
 
+_SETTLED: Final = frozenset(
+    (b"connection", b"upgrade", b"transfer-encoding", b"content-length", b"expect", b"te")
+)
 _GOOD_HOSTS: Final[set[bytes]] = set()
 _REMEMBERED_HOSTS: Final = 256
 
@@ -159,6 +162,8 @@ def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> 
     if method == b"CONNECT":
         raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
     _settle_target(head)
+    if special.keys().isdisjoint(_SETTLED):
+        return head
     if b"connection" in special or b"upgrade" in special:
         _settle_connection(head)
     if b"transfer-encoding" in special or b"content-length" in special:

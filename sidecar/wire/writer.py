@@ -54,14 +54,3 @@ def response_head(head: ResponseHead, framing: bytes, added: bytes) -> bytes:
         framing,
         added,
     )
-
-
-def response_framing(head: ResponseHead, method: bytes, minor: int) -> bytes:
-    """How the client is told where the body ends (RFC 9112, section 6); empty: by the connection's end."""
-    if head.declared is not None and head.status != 204:  # noqa: PLR2004 - RFC 9110, section 8.6: no length in a 204
-        return b"Content-Length: %d\r\n" % head.declared
-    if head.length is None:
-        return b"Transfer-Encoding: chunked\r\n" if minor else b""
-    if method == b"HEAD" or head.status in (204, 304):
-        return b""
-    return b"Content-Length: 0\r\n"
