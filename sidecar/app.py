@@ -56,28 +56,27 @@ def run_app(settings: Settings, recompile: Recompiler) -> int:
     """Run the sidecar until it is told to stop; returns the process's exit code."""
     log = Log(service=settings.service, level=settings.log.level, style=settings.log.format)
     capture_stdlib(log)
+    return uvloop.run(_main(settings, recompile, log))
+
+
+async def _main(settings: Settings, recompile: Recompiler, log: Log) -> int:
+    log.write_from(asyncio.get_running_loop())
     try:
-        uvloop.run(_main(settings, recompile, log))
+        app = App(settings, recompile, log)
+        await app.start()
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
+        await app.until_stopped()
+        await app.stop()
     except OSError as error:
         log.error("start failed", message=str(error))  # noqa: TRY400 - our own log; the message is enough
-        log.close()
         print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
         return 1
-    log.close()
+    finally:
+        log.close()
     return 0
-
-
-async def _main(settings: Settings, recompile: Recompiler, log: Log) -> None:
-    log.write_from(asyncio.get_running_loop())
-    app = App(settings, recompile, log)
-    await app.start()
-    # What exists now lives as long as the process: the collector need not look at it again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    await app.until_stopped()
-    await app.stop()
-    log.close()
 
 
 class App:
