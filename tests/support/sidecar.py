@@ -52,10 +52,11 @@ class Sidecar:
         *,
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        port: int = 0,
         expect_ready: bool = True,
     ) -> None:
         self.file = folder / "sidecar.yaml"
-        self.port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = port or free_port(), free_port()
         self.config = config
         command = [sys.executable, "-m", "sidecar", "run", *arguments]
         if config is None:
