@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.harness import CORES, Stage, free_port, python_module
 from bench.peers.base import Proxy
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,14 @@ def start(
     )
     command = python_module("sidecar", "run", "--config", str(file))
     began = time.monotonic()
-    process = stage.start(name, command, cores=CORES.proxy, environment=environment)
+    process = stage.start(
+        name, command, cores=CORES.proxy, environment={**build_environment(), **(environment or {})}
+    )
     stage.wait_until(lambda: _is_ready(admin_port), name, process)
     return Sidecar(name, port, process, admin_port, time.monotonic() - began)
+
+
+def build_environment() -> dict[str, str]:
+    """What makes a process run the sidecar in ``SIDECAR_BUILD`` (as a wheel has it), not the sources."""
+    build = os.environ.get("SIDECAR_BUILD")
+    return {"PYTHONPATH": str(Path(build).resolve()), "PYTHONSAFEPATH": "1"} if build else {}

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -20,7 +21,6 @@ from tests.support.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
 Config = dict[str, Any]
 LogLine = dict[str, Any]
@@ -65,7 +65,9 @@ class Sidecar:
             self.write(config)
             command += ["--config", str(self.file)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)}
-        self.process = Process(command, env={**inherited, **(env or {})}, name="sidecar", cwd=folder)
+        self.process = Process(
+            command, env={**inherited, **build_environment(), **(env or {})}, name="sidecar", cwd=folder
+        )
         if expect_ready:
             self.wait_ready()
 
@@ -189,3 +191,9 @@ class Sidecar:
 
 UUID7 = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 """RFC 9562, section 5.7."""
+
+
+def build_environment() -> dict[str, str]:
+    """What makes a child process run the sidecar in ``SIDECAR_BUILD``, where that is set, not the sources."""
+    build = os.environ.get("SIDECAR_BUILD")
+    return {"PYTHONPATH": str(Path(build).resolve()), "PYTHONSAFEPATH": "1"} if build else {}
