@@ -9,12 +9,10 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.harness import CORES, Stage, free_port, python_module
 from bench.peers.base import Proxy
-
-if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
