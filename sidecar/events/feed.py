@@ -59,6 +59,7 @@ class Feed:
         self._room = asyncio.Event()
         self._acknowledge = asyncio.Event()
         self._leading = asyncio.Event()
+        self._leads_until = 0.0
         self._since_sweep = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -157,18 +158,29 @@ class Feed:
 
     async def _lead(self) -> None:
         """Become or stay the leader; a new one first takes all that the one before held, in order."""
-        leads = await self._consumer.lead(self._lease)
+        now = asyncio.get_running_loop().time()
+        try:
+            leads = await self._consumer.lead(self._lease)
+        except StreamError:
+            if now >= self._leads_until:
+                self._step_down()  # whoever can reach the streams leads by now
+            raise
         if not leads:
-            if self._leading.is_set():
-                _logger.warning("another consumer delivers %s from now on", self.event_type)
-                self._leading.clear()
-                for entry_id in list(self._held):
-                    self._lose(entry_id)
+            self._step_down()
             return
+        self._leads_until = now + self._lease
         if self._leading.is_set():
             return
         await self._take_over(0)
         self._leading.set()
+
+    def _step_down(self) -> None:
+        if not self._leading.is_set():
+            return
+        _logger.warning("another consumer delivers %s from now on", self.event_type)
+        self._leading.clear()
+        for entry_id in list(self._held):
+            self._lose(entry_id)
 
     async def _take_over(self, idle: float) -> None:
         """Take all that nobody has renewed for ``idle`` seconds, as far as there is room for it at all."""

@@ -128,6 +128,9 @@ class Publisher:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _AT_ONCE))]
                 try:
                     await self._store(batch)
+                except Exception as error:
+                    _logger.exception("publishing failed in an unforeseen way and goes on")
+                    _fail(batch, error)
                 except BaseException as error:
                     _fail(batch, error)
                     raise
