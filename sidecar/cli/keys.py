@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 keys_app = typer.Typer(help="Look at idempotency records, and decide unknown outcomes.", no_args_is_help=True)
 
 _PAGE = 500
+_WIDE = 1000
 _COLUMNS = ("id", "state", "route", "created_at", "status", "correlation_id")
 
 RecordId = Annotated[str, typer.Argument(metavar="ID", help="The record's id, as list and find print it.")]
@@ -145,9 +146,9 @@ def _print_table(records: Iterable[dict[str, Any]]) -> None:
     if not table.rows:
         print("no records")
         return
-    # A terminal's width cuts columns; what is piped to another program keeps them whole.
-    console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=not console.is_terminal, no_wrap=not console.is_terminal)
+    # A terminal's width cuts columns; what goes into a pipe keeps them whole.
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def _print_record(record: dict[str, Any]) -> None:
