@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast, get_args
 
 import orjson
@@ -24,6 +24,9 @@ from sidecar.dlq.record import (
     OriginKind,
     Record,
 )
+from sidecar.dlq.store import micros
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def encode(record: Record) -> bytes:
@@ -87,7 +90,8 @@ def to_json(record: Record) -> dict[str, Any]:
 
 def timestamp(seconds: float) -> str:
     """Seconds since the Unix epoch as RFC 3339 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    moment = _EPOCH + timedelta(microseconds=micros(seconds))  # rounded as the order of records is
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_timestamp(text: str) -> float:

@@ -124,7 +124,7 @@ async def test_the_correlation_id_of_the_request_that_is_served(streams):
     ],
 )
 async def test_arguments_that_are_malformed(streams, event_type, payload, metadata):
-    with pytest.raises(ValueError, match="metadata|event type|JSON"):
+    with pytest.raises(ValueError, match=r"metadata|event type|JSON"):
         await a_bus(streams, print).publish(event_type, payload, metadata)
 
 
