@@ -46,6 +46,7 @@ $(COMPILED): $(READY) hatch_build.py $(shell find sidecar -name '*.py' -o -name 
 	@rm -rf build/compiled build/wheel
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/compiled build/wheel/*.whl
+	@ls build/compiled/*__mypyc*.so >/dev/null || (echo 'the data path was not compiled: is there a C compiler?'; exit 1)
 	@touch $@
 
 compiled: $(COMPILED) ## Build what a wheel holds, with the compiled data path, into build/compiled

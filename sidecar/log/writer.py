@@ -90,8 +90,8 @@ class Log:
         "_records",
         "_rest",
         "_rest_lines",
-        "_thread",
         "_wake",
+        "_writer",
         "dropped",
     )
 
@@ -129,7 +129,7 @@ class Log:
         self._awake = False
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self.dropped = 0
 
     @property
@@ -288,10 +288,10 @@ class Log:
     def _rouse_thread(self) -> None:
         """Wake the thread; the first record starts it."""
         self._wake.set()
-        if self._thread is None:
+        if self._writer is None:
             # A daemon: one that is stuck in a write to a stalled pipe must not keep the process alive.
-            self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
-            self._thread.start()
+            self._writer = threading.Thread(target=self._run, name="log-writer", daemon=True)
+            self._writer.start()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what waits, for at most ``timeout`` seconds; the rest is counted as dropped.
@@ -305,9 +305,9 @@ class Log:
             if self._records or self._rest:
                 self._rouse_thread()
         self._closing.set()
-        if self._thread is not None:
+        if self._writer is not None:
             self._wake.set()
-            self._thread.join(timeout)
+            self._writer.join(timeout)
         self.dropped += len(self._records)
 
     def _run(self) -> None:
