@@ -17,6 +17,8 @@ from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
 from sidecar.wire.head import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sidecar.net.deadlines import Deadlines
     from sidecar.net.server import Handler
     from sidecar.settings import model
@@ -40,17 +42,22 @@ class _SocketFile:
 
 
 class _Opened(NamedTuple):
-    """A listener that is open."""
+    """A listener that is open, on one socket or, where a name has several addresses, on each of them."""
 
     listener: Listener
-    server: asyncio.Server
+    servers: tuple[asyncio.Server, ...]
     file: _SocketFile | None
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """Accept nothing more."""
-        self.server.close()
-        if self.file is not None:
-            self.file.remove()
+        for server in self.servers:
+            server.close()
+
+    def duplicates(self) -> list[socket.socket]:
+        """Its sockets once more: whoever listens on them next misses no connection."""
+        return [
+            socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets
+        ]
 
 
 class Listeners:
@@ -68,7 +75,8 @@ class Listeners:
         return [
             f"{opened.listener.name}={_name_of(sock)}"
             for opened in self._open.values()
-            for sock in opened.server.sockets
+            for server in opened.servers
+            for sock in server.sockets
         ]
 
     @property
@@ -88,57 +96,86 @@ class Listeners:
         await self.update(settings)
 
     async def update(self, settings: model.Settings) -> None:
-        """Open what is new in ``settings`` and close what is not in it any more; connections go on."""
-        opened: dict[model.Listener, _Opened] = {}
-        wanted = {_key(listener): listener for listener in settings.listeners}
+        """Open what is new in ``settings`` and close what is not in it any more.
+
+        Connections go on; those of a listener that is closed end with the response that is under way.
+
+        Raises:
+            OSError: As :meth:`open` does; nothing has changed then.
+        """
+        by_address = {entry.bind: opened for entry, opened in self._open.items()}
+        wanted: dict[model.Listener, _Opened] = {}
+        started: list[_Opened] = []
         try:
-            for key, entry in wanted.items():
-                if key not in self._open:
-                    opened[key] = await self._start(entry, settings)
+            for entry in settings.listeners:
+                kept = self._open.get(entry)
+                # Files of the same name may hold a renewed certificate: TLS begins anew each time.
+                if kept is None or entry.tls is not None:
+                    kept = await self._start(entry, settings, by_address.get(entry.bind))
+                    started.append(kept)
+                wanted[entry] = kept
         except BaseException:
-            for new in opened.values():
-                new.close()
+            self._stop(started, keep=self._open)
             raise
-        for key in [key for key in self._open if key not in wanted]:
-            old = self._open.pop(key)
-            old.close()
-            self._retired.append(old.listener)
-        for kept in self._open.values():
-            _configure(kept.listener, settings)
-        self._open.update(opened)
+        before, self._open = self._open, wanted
+        self._stop(before.values(), keep=wanted)
+        for entry, opened in wanted.items():
+            _configure(opened.listener, entry, settings)
         self._retired = [listener for listener in self._retired if listener.connections]
 
-    async def _start(self, entry: model.Listener, settings: model.Settings) -> _Opened:
-        loop = asyncio.get_running_loop()
-        listener = _new_listener(entry, settings, self._handler, self._deadlines)
+    def _stop(self, those: Iterable[_Opened], *, keep: dict[model.Listener, _Opened]) -> None:
+        """Close ``those`` but for what they share with the ones to ``keep``."""
+        kept = list(keep.values())
+        listeners = {opened.listener for opened in kept}
+        files = {opened.file for opened in kept}
+        for opened in those:
+            if any(opened is it for it in kept):
+                continue
+            opened.stop()
+            if opened.file is not None and opened.file not in files:
+                opened.file.remove()
+            if opened.listener not in listeners:
+                opened.listener.drain()
+                self._retired.append(opened.listener)
+
+    async def _start(self, entry: model.Listener, settings: model.Settings, there: _Opened | None) -> _Opened:
+        """Listen for ``entry``, with the sockets of who is ``there`` already."""
         tls = server_context(entry.tls) if entry.tls is not None else None
-        bind = entry.bind
-        if bind.unix:
-            _make_way(bind.unix)
-            server = await loop.create_unix_server(listener.accept, bind.unix, backlog=_BACKLOG, ssl=tls)
-            return _Opened(listener, server, _SocketFile(bind.unix))
+        listener = _new_listener(entry, settings, self._handler, self._deadlines)
+        if there is not None and (there.listener.name, there.listener.scheme) == (
+            entry.name,
+            listener.scheme,
+        ):
+            listener = there.listener
+        loop = asyncio.get_running_loop()
+        serve = loop.create_unix_server if entry.bind.unix else loop.create_server
+        if there is not None:
+            servers = [
+                await serve(listener.accept, sock=sock, backlog=_BACKLOG, ssl=tls)
+                for sock in there.duplicates()
+            ]
+            return _Opened(listener, tuple(servers), there.file)
+        if entry.bind.unix:
+            _make_way(entry.bind.unix)
+            server = await loop.create_unix_server(
+                listener.accept, entry.bind.unix, backlog=_BACKLOG, ssl=tls
+            )
+            return _Opened(listener, (server,), _SocketFile(entry.bind.unix))
         server = await loop.create_server(
-            listener.accept, bind.host, bind.port, backlog=_BACKLOG, ssl=tls, reuse_address=True
+            listener.accept, entry.bind.host, entry.bind.port, backlog=_BACKLOG, ssl=tls, reuse_address=True
         )
-        return _Opened(listener, server, None)
+        return _Opened(listener, (server,), None)
 
     def close(self) -> None:
         """Accept nothing more; connections end with the response that is under way."""
-        for opened in self._open.values():
-            opened.close()
-            opened.listener.drain()
-        for listener in self._retired:
-            listener.drain()
+        before, self._open = self._open, {}
+        self._stop(before.values(), keep={})
 
     def kill(self) -> None:
         """Break what is still open."""
         for listener in self._all():
             for connection in list(listener.connections):
                 connection.kill()
-
-
-def _key(entry: model.Listener) -> model.Listener:
-    return entry
 
 
 def _new_listener(
@@ -159,9 +196,8 @@ def _new_listener(
     )
 
 
-def _configure(listener: Listener, settings: model.Settings) -> None:
+def _configure(listener: Listener, entry: model.Listener, settings: model.Settings) -> None:
     """Give an open listener the new configuration; connections that are open keep their limits."""
-    entry = next(entry for entry in settings.listeners if entry.name == listener.name)
     correlation = entry.correlation or settings.correlation
     listener.limits = _limits_of(settings.limits)
     listener.capacity = settings.limits.connections

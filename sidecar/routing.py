@@ -301,7 +301,10 @@ class Router(Generic[T]):
         # Looking for one octet is a memchr; ``bytes in bytes`` costs four times as much in CPython 3.11.
         if _PERCENT_SIGN in path or path.find(b"//") >= 0 or (_DOT in path and path.find(b"/.") >= 0):
             path = normalise_path(path)
-        general, hosts = self._sites[listener]
+        site = self._sites.get(listener)
+        if site is None:
+            return None  # a listener that was closed on a reload, and still has a request to read
+        general, hosts = site
         best = general.find(method, path, self._nothing)
         if hosts:
             table = hosts.get(host) or hosts.get(normalise_host(host))
