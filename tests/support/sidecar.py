@@ -59,9 +59,9 @@ class Sidecar:
         self.port, self.admin_port = port or free_port(), free_port()
         self.config = config
         command = [sys.executable, "-m", "sidecar", "run", *arguments]
-        if config is None:
+        if config is None and "--config" not in arguments:
             command += ["--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin_port}"]
-        else:
+        elif config is not None:
             self.write(config)
             command += ["--config", str(self.file)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OUR_VARIABLES)}
@@ -116,10 +116,15 @@ class Sidecar:
         """SIGHUP, and wait until the file has been taken over or refused."""
         before = self._reloads()
         self.process.signal(signal.SIGHUP)
-        eventually(lambda: self._reloads() > before, "the configuration is reloaded or refused")
+        eventually(lambda: self._reloads() > before, "the configuration is reloaded or refused", every=0.03)
 
     def _reloads(self) -> float:
-        return self.metric("config_reloads_total") + self.metric("config_reload_failures_total")
+        lines = self.get("/metrics").text.splitlines()
+        return sum(
+            float(line.split()[1])
+            for line in lines
+            if line.startswith(("config_reloads_total ", "config_reload_failures_total "))
+        )
 
     # --- life
 

@@ -16,8 +16,8 @@ PATIENCE = 15.0
 _POLL = 0.005
 
 
-def eventually(look: Callable[[], T], what: str, *, within: float = PATIENCE) -> T:
-    """The first true value that ``look`` gives.
+def eventually(look: Callable[[], T], what: str, *, within: float = PATIENCE, every: float = _POLL) -> T:
+    """The first true value that ``look`` gives; it is asked ``every`` so many seconds.
 
     For what can only be looked at: a port, a file, another process's figures. Where there is an event, that
     is waited for instead.
@@ -32,4 +32,4 @@ def eventually(look: Callable[[], T], what: str, *, within: float = PATIENCE) ->
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within:g} s: {what}; last seen: {value!r}")
-        time.sleep(_POLL)
+        time.sleep(every)
