@@ -104,7 +104,7 @@ def errors_answered(log: Log) -> Middleware:
         except web.HTTPException as error:
             return _translated(error, request)
         except ConnectionError:
-            raise  # the client is gone, and aiohttp knows what to do
+            return web.Response()  # the client is gone; left alone, aiohttp would log an error of ours
         except Exception as error:  # noqa: BLE001 - the last resort; nothing of it may reach a stranger
             log.crash("admin call failed", error, what=f"{request.method} {request.path}")
             return error_response(_InternalError("something went wrong; the log says what"), request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from sidecar.errors import SidecarError, UpstreamUnreachable
 from sidecar.version import VERSION
@@ -54,9 +54,8 @@ class _Probe(asyncio.Protocol):
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._head + b"User-Agent: %b\r\nAccept: */*\r\nConnection: close\r\n\r\n" % _AGENT)
+        self._transport = stream = cast("asyncio.Transport", transport)
+        stream.write(self._head + b"User-Agent: %b\r\nAccept: */*\r\nConnection: close\r\n\r\n" % _AGENT)
 
     def data_received(self, data: bytes) -> None:
         if self.status.done():

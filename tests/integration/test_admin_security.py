@@ -38,9 +38,9 @@ def test_all_but_health_and_metrics_need_the_token(locked):
     assert ask(locked, "POST", "/events/ORDER", json={}).status_code == 401
 
 
-@pytest.mark.parametrize("value", ["Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "Bearer"])
-def test_another_token_is_none(locked, value):
-    assert ask(locked, "GET", "/admin/status", headers={"Authorization": value}).status_code == 401
+def test_another_token_is_none(locked):
+    for value in ["Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x", "Bearer"]:
+        assert ask(locked, "GET", "/admin/status", headers={"Authorization": value}).status_code == 401
 
 
 def test_changes_are_told_with_the_tokens_name_and_never_with_the_token(locked):
@@ -87,14 +87,18 @@ def test_a_port_for_scrapers_answers_to_any_name_and_to_nothing_else(start_sidec
     assert sidecar.get("/metrics").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "origin", ["http://evil.example", "http://127.0.0.1:1", "null", "https://localhost", "file://"]
-)
-def test_pages_of_other_origins_are_refused(sidecar, origin):
-    for method, path in (("GET", "/admin/status"), ("POST", "/admin/reload"), ("OPTIONS", "/admin/reload")):
-        response = ask(sidecar, method, path, headers={"Origin": origin, "Content-Type": "application/json"})
-        assert response.status_code == 403
-        assert "access-control-allow-origin" not in response.headers
+def test_pages_of_other_origins_are_refused(sidecar):
+    for origin in ["http://evil.example", "http://127.0.0.1:1", "null", "https://localhost", "file://"]:
+        for method, path in (
+            ("GET", "/admin/status"),
+            ("POST", "/admin/reload"),
+            ("OPTIONS", "/admin/reload"),
+        ):
+            response = ask(
+                sidecar, method, path, headers={"Origin": origin, "Content-Type": "application/json"}
+            )
+            assert response.status_code == 403
+            assert "access-control-allow-origin" not in response.headers
 
 
 def test_the_page_itself_may_change_things_with_json_alone(sidecar):

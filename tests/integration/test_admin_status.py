@@ -197,10 +197,10 @@ def test_an_id_that_is_given_comes_back(sidecar):
     assert response.headers["x-correlation-id"] == "ops-1"
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'{"levle": "info"}', b"\xff\xfe"])
-def test_what_is_no_call_is_refused(sidecar, body):
-    response = ask(sidecar, "PUT", "/admin/log-level", content=body)
-    assert (response.status_code, error_of(response)["code"]) == (400, "BAD_REQUEST")
+def test_what_is_no_call_is_refused(sidecar):
+    for body in [b"{", b"[]", b'{"levle": "info"}', b"\xff\xfe"]:
+        response = ask(sidecar, "PUT", "/admin/log-level", content=body)
+        assert (response.status_code, error_of(response)["code"]) == (400, "BAD_REQUEST")
 
 
 def test_bodies_are_bounded(sidecar):
