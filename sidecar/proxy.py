@@ -458,7 +458,7 @@ class Proxy:
                 request_bytes=exchange.bytes_in,
                 response_bytes=exchange.bytes_out,
                 idempotency=exchange.idempotency,
-                reason=exchange.reason,
+                reason=exchange.reason.partition(":")[0],
                 retry_skipped=exchange.retry_skipped,
                 attempts=exchange.attempt_records or [],
             )

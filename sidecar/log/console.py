@@ -58,6 +58,7 @@ class ConsoleLines:
         level = "error" if status >= _SERVER_ERROR else "warning" if status >= _CLIENT_ERROR else "info"
         verb = _shown(method.decode("latin-1"))
         summary = f"{verb} {_shown(path_of(target))} {status} {duration_ms:.1f}ms"
+        code, _, cause = reason.partition(":")
         fields = {
             "route": route,
             "bytes_in": bytes_in,
@@ -66,7 +67,8 @@ class ConsoleLines:
             "upstream_host": upstream_host,
             "idempotency": idempotency,
             "breaker": breaker,
-            "reason": reason,
+            "reason": code,
+            "cause": cause,
             "correlation_id": correlation_id.decode("latin-1"),
             "trace_id": trace_id,
         }

@@ -67,6 +67,7 @@ class JsonLines:
             trace_id,
         ) = record
         path = target.partition(b"?")[0]
+        code, _, cause = reason.partition(":")
         return self._access % (
             self._timestamps.text(wall).encode(),
             correlation_id,
@@ -82,7 +83,8 @@ class JsonLines:
             _text(upstream_host),
             _text(idempotency),
             _text(breaker),
-            _text(reason),
+            _text(code),
+            _text(cause),
         )
 
 
@@ -91,7 +93,7 @@ class JsonLines:
 _ACCESS: Final = (
     b'{"time":"%%b","level":"info","event":"access","service":%b,"correlation_id":"%%b","trace_id":%%b,'
     b'"method":%%b,"path":%%b,"route":%%b,"status":%%d,"bytes_in":%%d,"bytes_out":%%d,"duration_ms":%%.3f,'
-    b'"attempts":%%d,"upstream_host":%%b,"idempotency":%%b,"breaker":%%b,"reason":%%b}\n'
+    b'"attempts":%%d,"upstream_host":%%b,"idempotency":%%b,"breaker":%%b,"reason":%%b,"cause":%%b}\n'
 )
 _PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
 

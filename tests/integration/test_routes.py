@@ -116,7 +116,7 @@ def test_what_no_route_takes_is_a_404_that_says_so(rig, method, target, host):
     error = error_of(response)
     assert error["code"] == "NO_ROUTE"
     line = rig.sidecar.access_line(correlation_id=error["correlation_id"])
-    assert (line["route"], line["status"], line["reason"]) == ("unmatched", 404, "no_route:no_route")
+    assert (line["route"], line["status"], line["reason"]) == ("unmatched", 404, "no_route")
     assert (line["method"], line["path"], line["attempts"]) == (method, target, 0)
 
 

@@ -74,7 +74,7 @@ def assert_504(pair, response, reason):
     error = error_of(response)
     assert (response.status, error["code"]) == (504, "UPSTREAM_TIMEOUT")
     line = pair.sidecar.access_line(correlation_id=error["correlation_id"])
-    assert (line["status"], line["reason"]) == (504, f"upstream_timeout:{reason}")
+    assert (line["status"], line["reason"], line["cause"]) == (504, "upstream_timeout", reason)
     assert pair.request("GET", "/others-do-not-notice").status == 200
 
 
@@ -177,7 +177,7 @@ class TestIdle:
             with pytest.raises((Ended, Broken)):
                 client.response()
         line = pair.sidecar.access_line(correlation_id=f"idle-{len(head)}")
-        assert (line["status"], line["reason"]) == (200, "upstream_timeout:idle")
+        assert (line["status"], line["reason"], line["cause"]) == (200, "upstream_timeout", "idle")
         assert_let_go(pair, "/idle")
 
     def test_a_body_that_goes_on_may_take_longer(self, pair):

@@ -15,7 +15,7 @@ WALL = 1_700_000_000.123456
 
 ACCESS_FIELDS = {
     "time", "level", "event", "service", "correlation_id", "trace_id", "method", "path", "route", "status",
-    "bytes_in", "bytes_out", "duration_ms", "attempts", "upstream_host", "idempotency", "breaker", "reason",
+    "bytes_in", "bytes_out", "duration_ms", "attempts", "upstream_host", "idempotency", "breaker", "reason", "cause",
 }  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def test_an_access_line_has_every_promised_field():
         "idempotency": "executed",
         "breaker": "closed",
         "reason": None,
+        "cause": None,
     }
     assert line.keys() == ACCESS_FIELDS
 
@@ -73,7 +74,7 @@ def test_what_does_not_apply_is_null():
     record = access_record(upstream_host="", idempotency="", breaker="", reason="no_route", trace_id="")
     line = json.loads(JsonLines("requests").access(record))
     absent = {name for name, value in line.items() if value is None}
-    assert absent == {"upstream_host", "idempotency", "breaker", "trace_id"}
+    assert absent == {"upstream_host", "idempotency", "breaker", "trace_id", "cause"}
     assert line["reason"] == "no_route"
 
 
