@@ -65,6 +65,8 @@ class DeadLetterHook:
 
         It returns when the record is stored: only then may the client be told. Where it cannot be stored, or
         the request does not come to its end, the answer says nothing of a dead letter.
+
+        Call it in a task of its own: it waits for the client and for the store.
         """
         cause = _cause_of(error)
         if cause is None or not _is_kept(exchange) or not await _is_whole(exchange):
@@ -129,6 +131,7 @@ def _is_kept(exchange: Exchange) -> bool:
 
 async def _is_whole(exchange: Exchange) -> bool:
     """Read the rest of the body; whether all of it is at hand."""
+    exchange.has_task = True
     exchange.detach_upstream()
     exchange.total_deadline = exchange.try_deadline = NEVER  # it has run out; from here on the client counts
     length = exchange.head.length

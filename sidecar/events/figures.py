@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     Ask = Callable[..., Awaitable[Any]]
     """Sends one command to Redis: its key, then its words, all bytes."""
 
-_FRESH_SECONDS: Final = 1.0
 _PATIENCE_SECONDS: Final = 0.5
 _MOST_QUEUES: Final = 1000
 
@@ -60,7 +59,6 @@ class Figures:
         self._clock = clock
         self._depths: dict[tuple[str, str], Depth] = {}
         self._looking = asyncio.Lock()
-        self._looked_at = float("-inf")
         metrics.dlq_depth.collect_from(
             lambda: [(name, depth.records) for name, depth in self._depths.items()]
         )
@@ -69,21 +67,18 @@ class Figures:
         )
 
     async def refresh(self, max_age: float) -> None:
-        """Look again, unless that was done a second ago; on trouble the figures stay as they are.
+        """Look again, for half a second at most; on trouble the figures stay as they are.
 
         Args:
             max_age: Seconds that dead letters are kept.
         """
         async with self._looking:
-            if self._clock.monotonic() - self._looked_at < _FRESH_SECONDS:
-                return
             try:
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     found = await self._look(max_age)
             except Exception as error:  # noqa: BLE001 - no trouble here may cost the other figures
                 _logger.warning("figures of dead letters are old: %s: %s", type(error).__name__, error)
                 return
-            self._looked_at = self._clock.monotonic()
             # A queue that is empty by now shows it: one that vanished would leave alerts in the dark.
             self._depths = {**dict.fromkeys(self._depths, Depth(0, 0.0)), **found}
 
