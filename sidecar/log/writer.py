@@ -209,8 +209,8 @@ class Log:
             upstream_host: Host and port of the last attempt, or empty.
             idempotency: What came of the key (the ``result`` of ``idempotency_requests_total``), or empty.
             breaker: State of the host's breaker at the last attempt, or empty.
-            reason: Code of an answer that the sidecar made, in lower case, perhaps with a finer cause behind a
-                colon, which becomes a field of its own; or empty.
+            reason: Code of an answer that the sidecar made, in lower case, or empty; perhaps with a finer
+                cause behind a colon, which becomes a field of its own.
             correlation_id: The request's.
             trace_id: 32 hexadecimal digits, or empty.
         """

@@ -15,7 +15,8 @@ WALL = 1_700_000_000.123456
 
 ACCESS_FIELDS = {
     "time", "level", "event", "service", "correlation_id", "trace_id", "method", "path", "route", "status",
-    "bytes_in", "bytes_out", "duration_ms", "attempts", "upstream_host", "idempotency", "breaker", "reason", "cause",
+    "bytes_in", "bytes_out", "duration_ms", "attempts", "upstream_host", "idempotency", "breaker", "reason",
+    "cause",
 }  # fmt: skip
 
 
