@@ -127,13 +127,15 @@ def test_a_reload_changes_what_is_checked(sidecar, upstream, other):
     eventually(lambda: healthy(sidecar) == [False, True], "one host is out")
     config = config_for(upstream.url)
     config["upstreams"]["app"] = {"urls": [upstream.url, other.url], "health": {**HEALTH, "path": "/new"}}
+    upstream.replies["/new"] = Reply((answer(status="503 Unwell"),))
     sidecar.write(config)
     sidecar.reload()
     assert healthy(sidecar) == [False, True]  # what is known of a host that stays is kept
-    upstream.wait_request("/new", 3)
+    upstream.wait_request("/new", 2)
+    del upstream.replies["/new"]
     eventually(lambda: healthy(sidecar) == [True, True], "it passes the new check")
     seen = len(upstream.on(PATH))
-    upstream.wait_request("/new", 6)
+    upstream.wait_request("/new", len(upstream.on("/new")) + 3)
     assert len(upstream.on(PATH)) == seen
     del config["upstreams"]["app"]["health"]
     sidecar.write(config)
