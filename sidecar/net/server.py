@@ -369,6 +369,8 @@ class ServerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it went, it is gone
         """The client is gone."""
+        if self not in self.listener.connections:
+            return  # one too many: it was never served
         self.closed = True
         self.deadline = NEVER
         self.listener.connections.discard(self)

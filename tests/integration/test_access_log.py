@@ -27,6 +27,7 @@ FIELDS = {
         "idempotency",
         "breaker",
         "reason",
+        "cause",
     ),
 }
 
