@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -51,7 +52,11 @@ class Browser:
             return next((it for it in tabs if it["type"] == "page"), None)
 
         address = eventually(tab, "the browser has a tab")["webSocketDebuggerUrl"]
-        self._socket = connect(address, max_size=None, open_timeout=PATIENCE, proxy=None)
+        self._open = ExitStack()
+        self._open.callback(self._process.stop)
+        self._socket = self._open.enter_context(
+            connect(address, max_size=None, open_timeout=PATIENCE, proxy=None)
+        )
         self._last = 0
         self.complaints: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -61,8 +66,7 @@ class Browser:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
-        self._process.stop()
+        self._open.close()
 
     def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command; its result."""
