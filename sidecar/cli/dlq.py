@@ -30,7 +30,8 @@ dlq_app = typer.Typer(help="Look at dead letters, and retry, edit or remove them
 
 _QUEUES: Final = ("admin", "dlq")
 _PAGE: Final = 100
-_WIDEST: Final = 60
+_WIDE: Final = 1000
+_LONGEST_ERROR: Final = 60
 _QUEUE_COLUMNS: Final = ("service", "event_type", "depth", "oldest_at")
 _RECORD_COLUMNS: Final = ("id", "stored_at", "reason", "attempts", "status", "error")
 _RESULTS: Final = ("delivered", "failed", "held", "gone", "unreadable", "would_retry")
@@ -240,7 +241,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
 def _row(record: dict[str, Any]) -> list[object]:
     error = record["error"]
-    shown = error if len(error) <= _WIDEST else f"{error[: _WIDEST - 1]}…"
+    shown = error if len(error) <= _LONGEST_ERROR else f"{error[: _LONGEST_ERROR - 1]}…"
     attempts = len(record["attempts"])
     return [record["id"], record["stored_at"], record["reason"], attempts, record["status"], shown]
 
@@ -256,8 +257,8 @@ def _print_table(columns: tuple[str, ...], rows: list[list[object]]) -> None:
     for row in rows:
         table.add_row(*map(str, row))
     # A terminal's width cuts columns; what is piped to another program keeps them whole.
-    console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=not console.is_terminal, no_wrap=not console.is_terminal)
+    width = None if sys.stdout.isatty() else _WIDE
+    Console(highlight=False, markup=False, width=width).print(table, no_wrap=True)
 
 
 def _progress() -> Progress:

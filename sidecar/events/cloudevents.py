@@ -117,11 +117,12 @@ def read_event(headers: Iterable[tuple[str, str]], body: bytes, publication: Pub
     media_type = _media_type(content_type)
     if media_type.startswith("application/cloudevents"):
         attributes, data = _structured(media_type, body)
+        _check_attributes(attributes)
     elif context:
         attributes, data = _binary(content_type, context, body)
+        _check_attributes(attributes)
     else:
         attributes, data = _plain(media_type, content_type, body, publication)
-    _check_attributes(attributes)
     if data:
         _check_data(attributes, data)
     attributes.setdefault("correlationid", publication.correlation_id)
@@ -220,7 +221,12 @@ def _plain(
     if not body:
         raise EventError("the body is empty, expected JSON")
     attributes = dict(event_of(publication, body).attributes)
-    return attributes | {"datacontenttype": content_type or JSON}, body
+    if content_type:
+        problem = _problem("datacontenttype", content_type)
+        if problem:
+            raise EventError(problem)
+        attributes["datacontenttype"] = content_type
+    return attributes, body
 
 
 def _binary(content_type: str, context: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

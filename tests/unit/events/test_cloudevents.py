@@ -67,6 +67,7 @@ def test_plain_json_without_a_content_type_and_with_a_vendors():
         ([("content-type", "application/json")], b"{"),
         ([("content-type", "application/json")], b"\xff"),
         ([("content-type", "application/json\x01")], b"{}"),
+        ([("content-type", "application/json; \x01")], b"{}"),
     ],
 )
 def test_plain_bodies_that_are_no_event(headers, body):
