@@ -31,6 +31,7 @@ dlq_app = typer.Typer(help="Look at dead letters, and retry, edit or remove them
 _QUEUES: Final = ("admin", "dlq")
 _PAGE: Final = 100
 _WIDE: Final = 1000
+_ID: Final = 36  # characters that are never cut: what the other commands ask for
 _LONGEST_ERROR: Final = 60
 _QUEUE_COLUMNS: Final = ("service", "event_type", "depth", "oldest_at")
 _RECORD_COLUMNS: Final = ("id", "stored_at", "reason", "attempts", "status", "error")
@@ -253,7 +254,9 @@ def _print_table(columns: tuple[str, ...], rows: list[list[object]]) -> None:
     if not rows:
         print("no dead letters")
         return
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, min_width=_ID if column == "id" else None)
     for row in rows:
         table.add_row(*map(str, row))
     # A terminal's width cuts columns; what is piped to another program keeps them whole.
