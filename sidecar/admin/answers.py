@@ -27,7 +27,6 @@ _COMMON = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "Server": "sidecar",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
@@ -88,6 +87,7 @@ def moment(seconds: float | None) -> str | None:
 async def add_common_fields(request: web.Request, response: web.StreamResponse) -> None:
     """The fields that every answer has; called before its head is written, streams included."""
     response.headers[CORRELATION_FIELD] = correlation_of(request)
+    response.headers["Server"] = "sidecar"
     for name, value in _COMMON.items():
         response.headers.setdefault(name, value)
 

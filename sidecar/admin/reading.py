@@ -6,13 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import orjson
+from aiohttp import web
 
-from sidecar.errors import BadRequest, BodyTooLarge, RequestTimeout
+from sidecar.errors import BadRequest, BodyTooLarge, MediaTypeNotSupported, RequestTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from aiohttp import web
 
 T = TypeVar("T")
 
@@ -33,7 +32,11 @@ async def read_body(request: web.Request, limit: int = SMALL) -> bytes:
     Raises:
         BodyTooLarge: It has more than ``limit`` octets.
         RequestTimeout: It takes more than 10 seconds to come.
+        BadRequest: Its framing is broken.
+        MediaTypeNotSupported: It is compressed: what it would become has no bound.
     """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise MediaTypeNotSupported("send the body as it is, without Content-Encoding")
     pieces: list[bytes] = []
     size = 0
     try:
@@ -43,6 +46,8 @@ async def read_body(request: web.Request, limit: int = SMALL) -> bytes:
                 if size > limit:
                     raise BodyTooLarge(f"the body has more than {limit} octets")
                 pieces.append(piece)
+    except web.RequestPayloadError:
+        raise BadRequest("the body is not framed as RFC 9112 says") from None
     except TimeoutError:
         raise RequestTimeout(f"the body did not come within {_BODY_SECONDS:.0f} s") from None
     return b"".join(pieces)

@@ -17,7 +17,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 
 from sidecar.errors import BadRequest, Forbidden, MediaTypeNotSupported, Unauthorized
 
@@ -62,10 +62,12 @@ def check_host(request: web.Request, bind: Address) -> None:
     """Refuse a request for a host that this port is not.
 
     Raises:
-        BadRequest: ``Host`` is missing or given twice.
+        BadRequest: ``Host`` is missing (but from HTTP/1.0), or given twice.
         Forbidden: It is a name that anybody can point to this machine.
     """
     hosts = request.headers.getall("Host", [])
+    if not hosts and request.version == HttpVersion10:
+        return  # no browser is that old, but some probes are
     if len(hosts) != 1:
         raise BadRequest(f"expected one Host field, found {len(hosts)}")
     if not bind.is_loopback or bind.unix:
@@ -83,7 +85,7 @@ def check_origin(request: web.Request) -> None:
     """
     headers = request.headers
     origin = headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers["Host"].lower():
+    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("Host", "").lower():
         raise Forbidden("a page of another origin may not call the admin port")
     follows_link = request.method == "GET" and headers.get("Sec-Fetch-Dest") == "document"
     if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin") and not follows_link:

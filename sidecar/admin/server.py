@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from sidecar.admin.answers import add_common_fields, errors_answered
 from sidecar.admin.calls import CALLS
@@ -22,6 +24,22 @@ if TYPE_CHECKING:
 _BODY_LIMIT = 16 * 1024 * 1024
 _KEEP_ALIVE = 75.0
 _SHUTDOWN = 1.0
+
+
+class _Strangers(logging.Filter):
+    """Has malformed requests told in a line: what strangers send is no failure of ours, with a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            record.exc_info = None
+            record.levelno = logging.INFO
+            # Its kind alone: the message quotes octets, and they may be those of a token.
+            record.msg, record.args = "malformed request: %s", (type(error).__name__,)
+        return True
+
+
+logging.getLogger("aiohttp.server").addFilter(_Strangers())
 
 
 def admin_application(control: Control) -> web.Application:
@@ -54,7 +72,11 @@ class AdminServer:
 
     def __init__(self, app: web.Application, bind: Address) -> None:
         self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_SHUTDOWN, keepalive_timeout=_KEEP_ALIVE
+            app,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_KEEP_ALIVE,
+            shutdown_timeout=_SHUTDOWN,
         )
         self._bind = bind
         self.port = bind.port

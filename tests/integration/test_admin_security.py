@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import socket
+
 import httpx
 import pytest
 
@@ -120,6 +123,44 @@ def test_answers_are_kept_from_caches_frames_and_sniffers(sidecar):
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+
+
+def test_what_is_no_http_is_told_in_a_line_and_shows_nothing(sidecar):
+    for sent in (
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"GET / HTTP/1.1\r\nHost: a\r\nAuthoriz ation: Bearer opensesame\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"a" * 20_000 + b"\r\n\r\n",
+        b"POST /admin/reload HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /admin/status HTTP/1.1\r\n\r\n",
+        b"GET /admin/status HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", sidecar.admin_port), PATIENCE) as connection:
+            connection.sendall(sent)
+            assert connection.recv(1000).split(b" ")[1] == b"400", sent
+    told = "malformed request: "
+    sidecar.wait_log(lambda line: line.get("message", "").startswith(told), "a malformed request is told")
+    assert "opensesame" not in "\n".join(sidecar.process.stdout.all())
+    assert sidecar.get("/admin/status").status_code == 200
+
+
+def test_probes_of_http_1_0_name_no_host(sidecar):
+    with socket.create_connection(("127.0.0.1", sidecar.admin_port), PATIENCE) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.0 200 OK")
+
+
+def test_compressed_bodies_are_refused(sidecar):
+    bomb = gzip.compress(b" " * 10_000_000)
+    response = ask(sidecar, "POST", "/admin/reload", content=bomb, headers={"Content-Encoding": "gzip"})
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
+
+
+def test_a_body_that_breaks_off_is_no_failure_of_ours(sidecar):
+    head = b"POST /admin/reload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 50\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", sidecar.admin_port), PATIENCE) as connection:
+        connection.sendall(head + b'{"reason":')
+    assert sidecar.get("/admin/status").status_code == 200
+    assert [line for line in sidecar.logs() if line["event"] in ("admin call failed", "reloaded")] == []
 
 
 def test_refused_changes_are_told_too(sidecar):
