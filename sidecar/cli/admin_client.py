@@ -71,14 +71,9 @@ class AdminClient:
     def __init__(self, url: str, token: str | None = None) -> None:
         self._url = url
         self._unix = url.removeprefix("unix:").removeprefix("//") if url.startswith("unix:") else ""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        try:
-            self._host, self._port, self._tls = parts.hostname or "", parts.port, parts.scheme == "https"
-        except ValueError:
-            self._host = ""
-        if not self._unix and (not self._host or parts.scheme not in {"http", "https"}):
-            raise typer.BadParameter(f"{url!r} is no admin port: expected http://HOST:PORT or unix:PATH")
-        self._base = "" if self._unix else parts.path.rstrip("/")
+        self._host, self._port, self._tls, self._base = "", None, False, ""
+        if not self._unix:
+            self._host, self._port, self._tls, self._base = _parts_of(url)
         self._headers = {"Accept": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -189,6 +184,17 @@ def failures_told() -> Iterator[None]:
     except UnreachableError as unreachable:
         print(unreachable, file=sys.stderr)
         sys.exit(UNREACHABLE)
+
+
+def _parts_of(url: str) -> tuple[str, int | None, bool, str]:
+    """Host, port, whether it is TLS, and the path below which the port is."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.hostname and parts.scheme in {"http", "https"}:
+            return parts.hostname, parts.port, parts.scheme == "https", parts.path.rstrip("/")
+    except ValueError:
+        pass  # told below
+    raise typer.BadParameter(f"{url!r} is no admin port: expected http://HOST:PORT or unix:PATH")
 
 
 def _error_in(body: bytes) -> Mapping[str, Any]:
