@@ -91,8 +91,9 @@ def test_a_dialog_that_is_left_changes_nothing(browser, sidecar):
 
 def test_unknown_outcomes_are_released_and_resolved(browser, sidecar, upstream):
     lose_key(sidecar, upstream, "first")
-    lose_key(sidecar, upstream, "second")
     browser.open(sidecar.admin + "/")
+    shows(browser, "#unknown", "1")
+    lose_key(sidecar, upstream, "second")
     shows(browser, "#unknown", "2")
     browser.wait("document.querySelectorAll('#records tr').length === 2", "both records")
     button(browser, "Release")
