@@ -242,7 +242,7 @@ class TestSidecarMadeAnswers:
         with sidecar.client() as client:
             response = client.request("GET", "/")
         assert (response.status, json.loads(response.body)["error"]["code"]) == (508, "LOOP_DETECTED")
-        assert sidecar.access_line(status=508, attempts=0)["reason"] == "loop_detected:via"
+        assert sidecar.access_line(status=508, attempts=0)["cause"] == "via"
         assert len(sidecar.access_lines(status=508)) == 2
 
 

@@ -314,7 +314,7 @@ class TestTotal:
             client.send(b"GET /total HTTP/1.1\r\nHost: test\r\nX-Correlation-ID: drip\r\n\r\n")
             with pytest.raises((Ended, Broken)):
                 client.response()
-        assert pair.sidecar.access_line(correlation_id="drip")["reason"] == "upstream_timeout:total"
+        assert pair.sidecar.access_line(correlation_id="drip")["cause"] == "total"
 
     def test_it_does_not_bound_event_streams(self, pair):
         go_on = threading.Event()
