@@ -105,7 +105,7 @@ def test_a_reload_takes_over_a_good_file(sidecar, upstream):
     response = ask(sidecar, "POST", "/admin/reload", json={"reason": "fewer headers"})
     assert (response.status_code, response.json()) == (200, {"reloaded": True})
     assert sidecar.get("/admin/config").json()["limits"]["headers"] == 50
-    assert change_lines(sidecar)[-1]["why"] == "fewer headers"
+    assert sidecar.wait_log(lambda line: line.get("why") == "fewer headers", "the line of the reload")
 
 
 def test_a_reload_of_a_bad_file_tells_every_mistake(sidecar, upstream):
