@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from bench.cases import (
     audit_trail,
+    dead_letters,
+    events,
     idle_connections,
     keyed_memory,
     keyed_redis,
@@ -38,4 +40,6 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "many-records": many_records.run,
     "traced": traced.run,
     "audit-trail": audit_trail.run,
+    "events": events.run,
+    "dead-letters": dead_letters.run,
 }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -140,6 +141,7 @@ def _name_in(host: str) -> str:
     return host.partition(":")[0].lower().removesuffix(".")
 
 
+@lru_cache(maxsize=64)
 def _is_ip(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

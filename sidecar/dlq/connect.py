@@ -35,9 +35,13 @@ def open_redis(url: str, *, timeout: float = 1.0) -> RedisClient:
         return _behind_sentinels(parts, options, tls=family == "rediss")
     if topology == "cluster":
         return _cluster(parts, options, tls=family == "rediss")
-    from redis.asyncio import Redis  # noqa: PLC0415 - a driver is loaded where it is used
+    from redis.asyncio import ConnectionPool, Redis  # noqa: PLC0415 - a driver is loaded where it is used
 
-    return Redis.from_url(url, **options)
+    from sidecar.dlq.packing import PackedConnection, PackedSSLConnection  # noqa: PLC0415
+
+    pool = ConnectionPool.from_url(url, **options)
+    pool.connection_class = PackedSSLConnection if family == "rediss" else PackedConnection
+    return Redis.from_pool(pool)
 
 
 def _options(timeout: float) -> dict[str, Any]:
