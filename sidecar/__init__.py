@@ -45,7 +45,7 @@ _HOMES: Final = {
     "with_span": "sidecar.tracing.library",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - made of the names above, so that none is forgotten
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
