@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def record_id(event: Event, path: str = "") -> str:
+def record_id(event: Event, subscription: str = "") -> str:
     """The event's own id where no other event can have it, else a hash of all that tells it apart.
 
     Args:
         event: The event. Ids are unique within a source alone (CloudEvents 1.0), UUIDs everywhere.
-        path: The subscription's, where several of one service get the same event.
+        subscription: Name of the one, where several of one service get the same event.
     """
-    if not path and _UUID.fullmatch(event.id):
+    if not subscription and _UUID.fullmatch(event.id):
         return event.id
-    parts = (path, event.attributes["source"], event.id)
+    parts = (subscription, event.attributes["source"], event.id)
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32]

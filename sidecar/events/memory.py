@@ -98,7 +98,7 @@ class MemoryStreams:
             stream.append(event, int(self._clock.wall() * 1000))
         return [None] * len(events)
 
-    def consumer(self, event_type: str, group: str, paths: Sequence[str]) -> MemoryConsumer:  # noqa: ARG002
+    def consumer(self, event_type: str, group: str, names: Sequence[str]) -> MemoryConsumer:  # noqa: ARG002
         """This process's part in a group."""
         return MemoryConsumer(self._stream(event_type), group, self._clock)
 
@@ -143,9 +143,9 @@ class MemoryConsumer:
             self._group.attempts.pop(entry_id, None)
         self._stream.trim()
 
-    async def note(self, entry_id: str, path: str, attempts: Sequence[Attempt]) -> None:
+    async def note(self, entry_id: str, name: str, attempts: Sequence[Attempt]) -> None:
         """Write down attempts."""
-        self._group.attempts.setdefault(entry_id, {})[path] = tuple(attempts)
+        self._group.attempts.setdefault(entry_id, {})[name] = tuple(attempts)
 
     async def renew(self, entry_ids: Sequence[str]) -> list[str]:
         """Hold these for longer."""

@@ -33,7 +33,7 @@ class Entry(NamedTuple):
     Attributes:
         id: Its place; later ones are greater.
         event: The event.
-        attempts: Attempts that were noted, by the path of the subscription.
+        attempts: Attempts that were noted, by the name of the subscription.
         lost_by: The consumer that held it before and vanished, or empty.
     """
 
@@ -73,7 +73,7 @@ class Consumer(Protocol):
         """These are done."""
         ...
 
-    async def note(self, entry_id: str, path: str, attempts: Sequence[Attempt]) -> None:
+    async def note(self, entry_id: str, name: str, attempts: Sequence[Attempt]) -> None:
         """Write down the attempts to deliver an event to one subscription, for whoever takes it over."""
         ...
 
@@ -123,8 +123,8 @@ class Streams(Protocol):
         """
         ...
 
-    def consumer(self, event_type: str, group: str, paths: Sequence[str]) -> Consumer:
-        """This process's part in a group whose subscriptions have these paths."""
+    def consumer(self, event_type: str, group: str, names: Sequence[str]) -> Consumer:
+        """This process's part in a group whose subscriptions have these names."""
         ...
 
     async def close(self) -> None:

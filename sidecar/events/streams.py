@@ -4,7 +4,7 @@
 key                                            type   holds
 ============================================== ====== =====================================================
 ``events:<TYPE>``                              stream one entry an event: its attributes, and ``data``
-``events-attempts:{events:<TYPE>}:<group>``    hash   entry id and path → failed attempts, as JSON
+``events-attempts:{events:<TYPE>}:<group>``    hash   entry id and subscription → failed attempts, as JSON
 ``events-leader:{events:<TYPE>}:<group>``      string the one consumer of a group that keeps order
 ============================================== ====== =====================================================
 
@@ -79,10 +79,10 @@ class RedisStreams:
             answers = await pipeline.execute(raise_on_error=False)
         return [_refusal(answer) for answer in answers]
 
-    def consumer(self, event_type: str, group: str, paths: Sequence[str]) -> RedisConsumer:
-        """This process's part in a group whose subscriptions have these paths."""
+    def consumer(self, event_type: str, group: str, names: Sequence[str]) -> RedisConsumer:
+        """This process's part in a group whose subscriptions have these names."""
         return RedisConsumer(
-            self._client, self._patient, self._scripts, _Part(event_type, group, tuple(paths))
+            self._client, self._patient, self._scripts, _Part(event_type, group, tuple(names))
         )
 
     async def close(self) -> None:
@@ -92,11 +92,11 @@ class RedisStreams:
 
 
 class _Part(NamedTuple):
-    """Which stream a consumer reads, in which group, for the subscriptions with which paths."""
+    """Which stream a consumer reads, in which group, for the subscriptions with which names."""
 
     event_type: str
     group: str
-    paths: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 class RedisConsumer:
@@ -158,12 +158,12 @@ class RedisConsumer:
                 )
         self._noted -= noted
 
-    async def note(self, entry_id: str, path: str, attempts: Sequence[Attempt]) -> None:
+    async def note(self, entry_id: str, name: str, attempts: Sequence[Attempt]) -> None:
         """Write down attempts."""
         self._noted.add(entry_id)
         value = orjson.dumps([attempt_members(attempt) for attempt in attempts])
         with _stream_errors():
-            await self._client.hset(self._attempts, f"{entry_id} {path}", value)
+            await self._client.hset(self._attempts, f"{entry_id} {name}", value)
             await self._client.pexpire(self._attempts, _RETENTION)
 
     async def renew(self, entry_ids: Sequence[str]) -> list[str]:
@@ -232,11 +232,11 @@ class RedisConsumer:
         return Entry(entry_id, event, attempts or {}, "" if holder == _RELEASED else holder)
 
     async def _noted_for(self, entry_id: str) -> dict[str, tuple[Attempt, ...]]:
-        """The attempts noted for an entry, by path."""
+        """The attempts noted for an entry, by subscription."""
         values = await self._client.hmget(self._attempts, self._fields(entry_id))
         noted = {
-            path: tuple(map(attempt_from, orjson.loads(value)))
-            for path, value in zip(self._part.paths, values, strict=True)
+            name: tuple(map(attempt_from, orjson.loads(value)))
+            for name, value in zip(self._part.names, values, strict=True)
             if value
         }
         if noted:
@@ -244,7 +244,7 @@ class RedisConsumer:
         return noted
 
     def _fields(self, entry_id: str) -> list[str]:
-        return [f"{entry_id} {path}" for path in self._part.paths]
+        return [f"{entry_id} {name}" for name in self._part.names]
 
 
 def _refusal(answer: Any) -> EventRefusedError | None:

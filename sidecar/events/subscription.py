@@ -86,6 +86,11 @@ class Target:
     partition: Pointer | None = None
     alone: bool = True
 
+    @property
+    def name(self) -> str:
+        """What tells it from the other subscriptions of its type."""
+        return f"{self.upstream}{self.path}"
+
 
 class Subscription:
     """Delivers events.
@@ -154,7 +159,7 @@ class Subscription:
 
     def offer(self, parcel: Parcel, entry: Entry) -> None:
         """Take a parcel on. :meth:`pump` begins its delivery."""
-        attempts = list(entry.attempts.get(self.target.path, ()))
+        attempts = list(entry.attempts.get(self.target.name, ()))
         if entry.lost_by:
             attempts.append(Attempt(at=self._clock.wall(), error=f"{LOST}{entry.lost_by}", spent=False))
         self._lanes.put(Held(parcel, self._lane(parcel), attempts))
@@ -280,7 +285,7 @@ class Subscription:
 
     async def _note(self, held: Held) -> None:
         try:
-            await self._consumer.note(held.parcel.entry_id, self.target.path, held.attempts)
+            await self._consumer.note(held.parcel.entry_id, self.target.name, held.attempts)
         except StreamError as error:  # then a consumer that takes the event over makes some attempts more
             _logger.warning("attempts at event %s are not noted: %s", held.parcel.event.id, error)
 
@@ -319,7 +324,7 @@ class Subscription:
         event, target = held.parcel.event, self.target
         now = self._clock.wall()
         return Record(
-            id=record_id(event, "" if target.alone else target.path),
+            id=record_id(event, "" if target.alone else target.name),
             event_type=target.event_type,
             origin=Origin(kind="subscription", upstream=target.upstream, path=target.path),
             data=event.data,

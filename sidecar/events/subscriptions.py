@@ -124,12 +124,13 @@ class Subscriptions:
         return reports
 
     def _feed(self, event_type: str, wanted: Sequence[model.Subscription], takeover: float) -> Feed:
-        paths = [subscription.path for subscription in wanted]
-        consumer = self._streams.consumer(event_type, self._service, paths)
+        targets = [_target(subscription, alone=len(wanted) == 1) for subscription in wanted]
+        names = [target.name for target in targets]
+        consumer = self._streams.consumer(event_type, self._service, names)
         feed = Feed(event_type, consumer, takeover=takeover)
         feed.subscriptions += [
             Subscription(
-                _target(subscription, alone=len(wanted) == 1),
+                target,
                 service=self._service,
                 consumer=consumer,
                 deliver=self._deliver,
@@ -137,7 +138,7 @@ class Subscriptions:
                 settled=feed.settled,
                 count=self._count,
             )
-            for subscription in wanted
+            for target in targets
         ]
         return feed
 

@@ -224,6 +224,8 @@ def _check_subscriptions(draft: Draft) -> Iterator[Found]:
         path: Path = ("events", "subscriptions", position)
         if subscription.upstream not in draft.upstream_names:
             yield (*path, "upstream"), _unknown("upstream", subscription.upstream, draft.upstream_names)
+        if "{" in subscription.path:
+            yield (*path, "path"), f"events go to one path: nothing is put in for {subscription.path}"
         target = (subscription.type, subscription.upstream, subscription.path)
         for earlier, other in enumerate(subscriptions[:position]):
             if (other.type, other.upstream, other.path) == target:

@@ -15,6 +15,7 @@ from sidecar.events.verdict import MAX_LOST
 from tests.unit.events.events import NOW, TRACEPARENT, TYPE, an_event
 
 PATH = "/hooks/a"
+NAME = "app/hooks/a"
 QUEUE = QueueName("requests", TYPE)
 
 
@@ -54,10 +55,10 @@ class Notes:
         self.noted = {}
         self.fails = False
 
-    async def note(self, entry_id, path, attempts):
+    async def note(self, entry_id, name, attempts):
         if self.fails:
             raise StreamError("gone")
-        self.noted[entry_id, path] = list(attempts)
+        self.noted[entry_id, name] = list(attempts)
 
 
 class Bench:
@@ -84,7 +85,7 @@ class Bench:
 
     def offer(self, *events, attempts=(), lost_by=""):
         for event in events:
-            entry = Entry(f"{len(self.parcels)}-0", event, {PATH: attempts} if attempts else {}, lost_by)
+            entry = Entry(f"{len(self.parcels)}-0", event, {NAME: attempts} if attempts else {}, lost_by)
             parcel = self.parcels[event.id] = Parcel(entry.id, event, 1)
             self.subscription.offer(parcel, entry)
 
@@ -150,12 +151,12 @@ async def test_failures_are_tried_again_with_growing_pauses_and_noted(bench):
     for number in range(1, 4):
         assert len(it.subscriber.calls) == number
         assert it.subscription.waiting == 1
-        assert len(it.notes.noted["0-0", PATH]) == number
+        assert len(it.notes.noted["0-0", NAME]) == number
         await it.pass_time(SCHEDULE.initial_delay * SCHEDULE.multiplier ** (number - 1))
     assert it.settled == ["a"]
     assert it.counts == ["retried"] * 3 + ["delivered"]
     assert it.subscriber.attempts == [1, 2, 3, 4]
-    noted = it.notes.noted["0-0", PATH]
+    noted = it.notes.noted["0-0", NAME]
     assert [attempt.error for attempt in noted] == [
         "503 from POST /hooks/a",
         "UPSTREAM_TIMEOUT: slow",
@@ -252,7 +253,7 @@ async def test_probes_that_reach_nobody_spend_nothing(bench):
     for _ in range(30):
         await it.pass_time(SCHEDULE.max_delay)
     assert it.settled == ["a"]
-    noted = it.notes.noted["0-0", PATH]
+    noted = it.notes.noted["0-0", NAME]
     assert [attempt.spent for attempt in noted] == [True, False]  # twenty equal ones are told as one
 
 
