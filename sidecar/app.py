@@ -333,6 +333,7 @@ class App:
         old = self.pipeline
         new = self._build(settings, old)
         await self._listeners.update(settings)
+        new.take_over()
         self.pipeline = new
         self.proxy.pipeline = new
         if self.tracer is not None:

@@ -108,7 +108,6 @@ class Upstream:
                 else (RetryBudget(settings.retry.budget))
             )
             self.permits = previous.permits
-            self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
         metrics = build.metrics
         self.attempts: Mapping[str, Counter] = metrics.upstream_attempts.children(
             "outcome", ATTEMPT_OUTCOMES, upstream=name
@@ -116,6 +115,11 @@ class Upstream:
         self.rejected: Mapping[str, Counter] = metrics.bulkhead_rejected.children(
             "reason", REJECTED_BECAUSE, upstream=name
         )
+
+    def take_over(self) -> None:
+        """The configuration is in force: what was shared with the one before takes its bounds."""
+        bulkhead = self.settings.bulkhead
+        self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
 
     def _host(self, url: UpstreamUrl, build: Build, previous: Upstream | None) -> UpstreamHost:
         settings = self.settings
@@ -261,6 +265,11 @@ class Pipeline:
     def _plan(self, route: model.Route, build: Build) -> Plan:
         fallback = self.upstreams[route.fallback] if route.fallback is not None else None
         return Plan(route, self.upstreams[route.upstream], fallback, build, _policy(self.settings, route))
+
+    def take_over(self) -> None:
+        """Come into force after another configuration."""
+        for upstream in self.upstreams.values():
+            upstream.take_over()
 
     def close(self) -> None:
         """Another configuration is in force: keep no connection that nobody uses."""
