@@ -193,6 +193,20 @@ def test_a_failure_is_tried_again_with_the_same_id(start, upstream):
     assert letters(sidecar) == []
 
 
+def test_a_subscriber_that_hangs_is_given_up_on_and_asked_again(start_sidecar, upstream):
+    gate = threading.Event()
+    upstream.replies[HOOK] = Reply((gate,))
+    config = config_for(upstream.url, events={"subscriptions": [{**SUBSCRIPTION, "max_attempts": 2}]})
+    config["upstreams"]["app"]["timeouts"] = {"first_byte": "100ms"}
+    sidecar = start_sidecar(config)
+    publish(sidecar, {"n": 1})
+    (record,) = wait_letter(sidecar)
+    gate.set()
+    errors = [attempt["error"] for attempt in record["attempts"]]
+    assert errors == ["UPSTREAM_TIMEOUT: the upstream did not answer in time (first_byte)"] * 2
+    assert len(upstream.on(HOOK)) == 2
+
+
 def test_order_is_kept_within_a_partition(start, upstream):
     sidecar = start({"partition_by": "/customer"})
     for number in range(20):
