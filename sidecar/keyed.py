@@ -15,8 +15,9 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from sidecar.idempotency.core import BUFFERED_BODY, Loss
+from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss
 from sidecar.idempotency.engine import Replay, Undecided
+from sidecar.idempotency.execution import UNPROTECTED
 from sidecar.idempotency.fingerprint import Fingerprinter
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, phrase_of
@@ -31,9 +32,8 @@ if TYPE_CHECKING:
     from sidecar.proxy import Proxy
     from sidecar.wire.head import ResponseHead
 
-KEPT_RESPONSE: Final = 1024 * 1024
-"""Octets of a response that are kept whole; a larger one is passed on and cannot be replayed."""
-
+_UNPROTECTED: Final = b"X-Idempotency-Status: unprotected\r\n"
+_NOT_STORED: Final = b"X-Idempotency-Status: not-stored\r\n"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_LENGTH: Final = (204, 304)
 
@@ -94,21 +94,22 @@ class Keyed:
 
     async def _execute(self, exchange: Exchange, execution: Execution | UnprotectedExecution) -> None:
         if not execution.protected:
-            exchange.notes += b"X-Idempotency-Status: unprotected\r\n"
+            exchange.notes += _UNPROTECTED
         try:
             response = await self._proxy.send(exchange)
         except (SidecarError, ClientGone) as error:
-            raise await self._settle_failure(exchange, execution, error) from error
+            raise await self._settle_failure(exchange, execution, error, head_came=False) from error
         upstream = exchange.upstream
         assert upstream is not None
         try:
             if is_event_stream(response):
-                await self._stream(exchange, execution, upstream, response)
+                execution = await self._give_up(exchange, execution)
+                await self._stream(exchange, upstream, response)
             else:
                 await self._collect(exchange, execution, upstream, response)
         except (SidecarError, ClientGone) as error:
             self._attempts.end(exchange, error)
-            raise await self._settle_failure(exchange, execution, error) from error
+            raise await self._settle_failure(exchange, execution, error, head_came=True) from error
         except BaseException as error:
             self._attempts.end(exchange, error)
             raise
@@ -119,13 +120,15 @@ class Keyed:
         exchange: Exchange,
         execution: Execution | UnprotectedExecution,
         error: SidecarError | ClientGone,
+        *,
+        head_came: bool,
     ) -> Exception:
         """Free the key if nothing was sent, else mark its outcome as unknown; what the client is told."""
         if not exchange.sent:
             await execution.release()
             told = None
         else:
-            told = await execution.mark_unknown(_loss(error, head_came=exchange.status != 0))
+            told = await execution.mark_unknown(_loss(error, head_came=head_came))
         self._proxy.count_key(exchange, execution.result)
         return told or error
 
@@ -142,7 +145,7 @@ class Keyed:
         if upstream.reader.body.done:
             self._proxy.check_surplus(upstream)
         else:
-            if response.length is not None and response.length > KEPT_RESPONSE:
+            if response.length is not None and response.length > KEPT_BODY:
                 collector.overflow()
             exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
             upstream.relay_body(collector.add)
@@ -151,33 +154,34 @@ class Keyed:
         fingerprinter, request_done = exchange.fingerprinter, exchange.request_done
         self._attempts.end(exchange, None)
         exchange.arm(None, "settled")
-        if not request_done:
-            # Answered before the whole request was read: what was executed has no fingerprint.
-            await execution.mark_unknown(Loss.UPLOAD)
-        elif fingerprinter is not None:
+        if fingerprinter is not None and request_done:
             await execution.body_passed(fingerprinter.finish())
+        # Else it was answered before it had been read: its record can be compared by its head alone.
         if collector.streaming:
             await execution.complete_without_body(response.status)
             collector.finish(trailers)
             return
         body = collector.body()
         stored = await execution.complete(response.status, _pairs(response.lines), body)
-        if not stored or not request_done:
-            exchange.notes += b"X-Idempotency-Status: not-stored\r\n"
+        if not stored:
+            exchange.notes += _NOT_STORED
         collector.answer(body, trailers)
 
-    async def _stream(
-        self,
-        exchange: Exchange,
-        execution: Execution | UnprotectedExecution,
-        upstream: UpstreamConnection,
-        response: ResponseHead,
-    ) -> None:
+    @staticmethod
+    async def _give_up(
+        exchange: Exchange, execution: Execution | UnprotectedExecution
+    ) -> UnprotectedExecution:
         """An event stream cannot be kept: the key is free again, and the client is told before it begins."""
-        await execution.release()
-        execution_result = "unprotected"
-        exchange.notes += b"X-Idempotency-Status: unprotected\r\n"
+        if execution.protected:
+            await execution.release()
+            exchange.notes += _UNPROTECTED
         exchange.outlives_client = False
+        return UNPROTECTED
+
+    async def _stream(self, exchange: Exchange, upstream: UpstreamConnection, response: ResponseHead) -> None:
+        """Pass an event stream on as it comes, as long as the client is there."""
+        if exchange.detached:
+            raise ClientGone
         first = upstream.take_body()
         exchange.connection.write(self._proxy.response_head(exchange, response))
         exchange.head_sent = True
@@ -190,7 +194,6 @@ class Keyed:
         if exchange.writes_chunks:
             exchange.connection.write(last_chunk(upstream.reader.body.trailers))
         self._attempts.end(exchange, None)
-        exchange.idempotency = execution_result
 
     # --- replay -----------------------------------------------------------------------------------------
 
@@ -240,7 +243,7 @@ class _Collector:
             return
         self._pieces.append(payload)
         self._size += len(payload)
-        if self._size > KEPT_RESPONSE:
+        if self._size > KEPT_BODY:
             self.overflow()
 
     def overflow(self) -> None:

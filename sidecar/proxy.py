@@ -390,9 +390,9 @@ class Proxy:
     @staticmethod
     def count_key(exchange: Exchange, result: str) -> None:
         """Say what came of the key, in the metric and the access line."""
-        exchange.idempotency = result
         cell = exchange.plan.results.get(result)
-        if cell is not None:
+        if cell is not None:  # else the request broke off before its key was looked at
+            exchange.idempotency = result
             cell.value += 1
 
     def note_unprotected(self, exchange: Exchange) -> None:
