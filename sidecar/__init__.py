@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sidecar.correlation.middleware import CorrelationMiddleware as CorrelationMiddleware
     from sidecar.dlq.queue import DeadLetterQueue as DeadLetterQueue
     from sidecar.events.bus import ResilientEventBus as ResilientEventBus
+    from sidecar.idempotency.memory import MemoryIdempotencyStore as MemoryIdempotencyStore
+    from sidecar.idempotency.redis import RedisIdempotencyStore as RedisIdempotencyStore
     from sidecar.log.structured import create_logger as create_logger
     from sidecar.metrics.library import init_metrics as init_metrics
     from sidecar.metrics.middleware import MetricsMiddleware as MetricsMiddleware
@@ -32,7 +34,9 @@ _HOMES: Final = {
     "CircuitOpenError": "sidecar.breaker.decorator",
     "CorrelationMiddleware": "sidecar.correlation.middleware",
     "DeadLetterQueue": "sidecar.dlq.queue",
+    "MemoryIdempotencyStore": "sidecar.idempotency.memory",
     "MetricsMiddleware": "sidecar.metrics.middleware",
+    "RedisIdempotencyStore": "sidecar.idempotency.redis",
     "ResilientEventBus": "sidecar.events.bus",
     "Retry": "sidecar.retry.decorator",
     "TracingMiddleware": "sidecar.tracing.middleware",

@@ -349,12 +349,12 @@ class App:
 
 def _open_store(settings: Settings) -> IdempotencyStore:
     if settings.store == "memory://":
-        from sidecar.idempotency.memory import MemoryStore  # noqa: PLC0415 - only the store that is used
+        from sidecar.idempotency.memory import MemoryIdempotencyStore  # noqa: PLC0415 - only the store that is used
 
-        return MemoryStore()
-    from sidecar.idempotency.redis import RedisStore  # noqa: PLC0415 - hiredis is loaded only when needed
+        return MemoryIdempotencyStore()
+    from sidecar.idempotency.redis import RedisIdempotencyStore  # noqa: PLC0415 - hiredis is loaded only when needed
 
-    return RedisStore(
+    return RedisIdempotencyStore(
         settings.store, key_prefix=f"idempotency:{settings.service}:", timeout=settings.store_timeout
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.idempotency.codec import STATES, decode
@@ -19,6 +20,7 @@ _LIST = Script("list", keys=0, arguments=5)
 _SCAN_COUNT = b"1000"
 _SCANS_PER_PAGE = 25
 _BEGINNING = b"512"  # bytes of a record that hold everything but headers and body
+_BY_ID = attrgetter("id")
 _SPECIAL = "\\*?[]^-"  # in patterns of keys
 
 # A run-out lease is not written down, so a record of unknown outcome may still say that it is executing.
@@ -31,26 +33,42 @@ _LETTERS = {
 
 
 class _Place(NamedTuple):
-    """Where a page begins: at a server, at a cursor of its SCAN, after some of what that gives."""
+    """Where a page begins.
+
+    What one SCAN gives can be more than a page holds. The next page then asks for the same again and goes on
+    behind the last id: an order that neither expiring records nor a server that moves its keys about change.
+
+    Attributes:
+        server: Number of the server.
+        scan: Cursor of its SCAN.
+        after: The cursor that this SCAN gave when the page before was made.
+        last: Id of the last record on the page before; empty if none was of this SCAN.
+    """
 
     server: int
     scan: int
-    skip: int
+    after: int = 0
+    last: str = ""
 
     @classmethod
     def read(cls, cursor: str | None) -> _Place:
         if cursor is None:
-            return cls(0, 0, 0)
-        numbers = cursor.split("-")
-        if len(numbers) != len(cls._fields) or not all(part.isascii() and part.isdigit() for part in numbers):
+            return cls(0, 0)
+        *numbers, last = cursor.split("-", 3)
+        if len(numbers) != len(cls._fields) - 1 or not all(it.isascii() and it.isdigit() for it in numbers):
             raise ValueError("the cursor is not one that was given out")
-        return cls(*map(int, numbers))
+        server, scan, after = map(int, numbers)
+        return cls(server, scan, after, last)
 
     def __str__(self) -> str:
-        return f"{self.server}-{self.scan}-{self.skip}"
+        return f"{self.server}-{self.scan}-{self.after}-{self.last}"
 
-    def after(self, scan: int) -> _Place:
-        return _Place(self.server, scan, 0) if scan else _Place(self.server + 1, 0, 0)
+    def begins_anew(self, after: int) -> bool:
+        """Whether the table was resized since the page before: then the SCAN is of other keys."""
+        return self.last != "" and self.after != after
+
+    def following(self, after: int) -> _Place:
+        return _Place(self.server, after) if after else _Place(self.server + 1, 0)
 
 
 async def list_records(
@@ -76,17 +94,21 @@ async def list_records(
         if place.server >= len(servers):
             return Page(items, None)
         arguments = bulk(b"%d" % place.scan, _pattern(prefix), _SCAN_COUNT, _LETTERS[state], _BEGINNING)
-        now, after, *found = await runner.run_at(servers[place.server], _LIST, arguments, patience)
-        records = [
+        now, cursor_after, *found = await runner.run_at(servers[place.server], _LIST, arguments, patience)
+        after = int(cursor_after)
+        last = "" if place.begins_anew(after) else place.last
+        wanted = [
             record
             for record in _read(found, now, prefix)
-            if state in (None, record.state) and route in (None, record.route)
+            if state in (None, record.state) and route in (None, record.route) and record.id > last
         ]
-        end = place.skip + limit - len(items)
-        items += records[place.skip : end]
-        if end < len(records):
-            return Page(items, str(place._replace(skip=end)))
-        place = place.after(int(after))
+        records = sorted(wanted, key=_BY_ID)
+        room = limit - len(items)
+        items += records[:room]
+        if len(records) > room:
+            last = records[room - 1].id if room else last
+            return Page(items, str(place._replace(after=after, last=last)))
+        place = place.following(after)
     return Page(items, str(place))
 
 

@@ -44,7 +44,7 @@ class EvictionLog:
             self._silent_until = now + _LOG_INTERVAL
 
 
-class MemoryStore:
+class MemoryIdempotencyStore:
     """A store for one process.
 
     When there are too many records, the completed one that was settled first is evicted; a record that

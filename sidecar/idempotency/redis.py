@@ -53,7 +53,7 @@ _GRANTED = {1: Granted.FRESH, 2: Granted.AGAIN}
 _SUBSCRIBE_PATIENCE = 0.5  # seconds; without the subscription a duplicate that waits looks again by itself
 
 
-class RedisStore:
+class RedisIdempotencyStore:
     """A store that processes share.
 
     Args:

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, Record, Response
-from sidecar.idempotency.redis import RedisStore
+from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled, StoreError
 from tests.contract.redis_servers import KINDS, Cluster, Sentinels, Server
 from tests.contract.wire import Wire
@@ -52,7 +52,7 @@ async def open_store():
 
     def open_store(url, **options):
         options.setdefault("key_prefix", f"idempotency:{next(numbers)}:")
-        stores.append(RedisStore(url, **options))
+        stores.append(RedisIdempotencyStore(url, **options))
         return stores[-1]
 
     yield open_store

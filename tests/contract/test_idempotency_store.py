@@ -9,8 +9,8 @@ import pytest
 
 from sidecar.clock import ManualClock
 from sidecar.idempotency.core import Loss, Record, Response, State
-from sidecar.idempotency.memory import MemoryStore
-from sidecar.idempotency.redis import RedisStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
+from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled
 from tests.contract.redis_servers import KINDS, Cluster, Server
 
@@ -25,7 +25,7 @@ class Memory:
 
     def __init__(self):
         self.clock = ManualClock()
-        self.store = self.other = MemoryStore(clock=self.clock)
+        self.store = self.other = MemoryIdempotencyStore(clock=self.clock)
 
     async def pass_time(self, seconds):
         self.clock.advance(seconds + 0.02)
@@ -39,7 +39,7 @@ class Redis:
 
     def __init__(self, url):
         prefix = f"idempotency:{next(numbers)}[*]:"
-        self.store, self.other = (RedisStore(url, key_prefix=prefix) for _ in range(2))
+        self.store, self.other = (RedisIdempotencyStore(url, key_prefix=prefix) for _ in range(2))
 
     async def pass_time(self, seconds):
         await asyncio.sleep(seconds + 0.02)
@@ -417,6 +417,20 @@ class TestPages:
         for limit in (1, 7, 100):
             items = await self.all(store, limit)
             assert {item.id for item in items} == {claim.record_id for claim in claims}
+
+    async def test_what_ends_between_two_pages_hides_nothing(self, store):
+        claims = [new_claim() for _ in range(40)]
+        await asyncio.gather(*map(store.claim, claims))
+        first = await store.page(limit=20)
+        shown = {item.id for item in first.items}
+        await asyncio.gather(*(store.release(claim) for claim in claims if claim.record_id in shown))
+        rest = []
+        cursor = first.cursor
+        while cursor is not None:
+            page = await store.page(cursor=cursor, limit=3)
+            rest += page.items
+            cursor = page.cursor
+        assert {item.id for item in rest} == {claim.record_id for claim in claims} - shown
 
     async def test_filters(self, place, store):
         running, completed, lost, lapsed, freed = (new_claim() for _ in range(5))

@@ -11,8 +11,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from sidecar.clock import ManualClock
 from sidecar.idempotency.core import TRANSITIONS, Loss, Response, State, Step
-from sidecar.idempotency.memory import MemoryStore
-from sidecar.idempotency.redis import RedisStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
+from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled
 from tests.contract.redis_servers import Server
 
@@ -27,7 +27,7 @@ class MemoryPlace:
 
     def __init__(self):
         self._clock = ManualClock()
-        self.store = MemoryStore(clock=self._clock)
+        self.store = MemoryIdempotencyStore(clock=self._clock)
 
     async def pass_time(self, seconds):
         self._clock.advance(seconds)
@@ -59,7 +59,7 @@ class RedisPlace:
     def __init__(self, server):
         self._server = server
         self._prefix = f"{next(runs)}:"
-        self.store = RedisStore(server.url, key_prefix=self._prefix, timeout=10.0)
+        self.store = RedisIdempotencyStore(server.url, key_prefix=self._prefix, timeout=10.0)
 
     async def pass_time(self, seconds):
         reply = self._server.command("EVAL", SHIFT, 0, self._prefix, int(seconds * 1000))

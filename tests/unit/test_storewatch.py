@@ -6,7 +6,7 @@ import pytest
 
 from sidecar import storewatch
 from sidecar.clock import ManualClock
-from sidecar.idempotency.memory import MemoryStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.policy import RoutePolicy
 from sidecar.idempotency.store import StoreError
 from sidecar.storewatch import FRESH, StoreWatch, requires_store
@@ -119,7 +119,7 @@ async def test_a_store_that_is_away_is_asked_again(watch, store, monkeypatch):
 
 async def test_the_memory_store_is_a_weakness_of_its_own():
     log = Log()
-    await StoreWatch(MemoryStore(), patience=1.0).advise(log)
+    await StoreWatch(MemoryIdempotencyStore(), patience=1.0).advise(log)
     ((event, message),) = log.lines
     assert event == "store"
     assert "restart" in message

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from sidecar.clock import ManualClock
 from sidecar.idempotency.engine import Engine
 from sidecar.idempotency.fingerprint import Kind, take
-from sidecar.idempotency.memory import MemoryStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.policy import RoutePolicy
 from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import StoreError
@@ -25,7 +25,7 @@ class FlakyStore:
     """
 
     def __init__(self, clock):
-        self.inner = MemoryStore(clock=clock)
+        self.inner = MemoryIdempotencyStore(clock=clock)
         self.calls = []
         self.down = None
         self.mute = None

@@ -14,7 +14,7 @@ from sidecar.idempotency.core import BUFFERED_BODY, ForeignRecordError, Loss, St
 from sidecar.idempotency.engine import Engine, Replay, Undecided
 from sidecar.idempotency.execution import UNPROTECTED, Execution
 from sidecar.idempotency.fingerprint import Fingerprinter, Kind
-from sidecar.idempotency.memory import MemoryStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
 from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin
 
 OPEN = replace(POLICY, store_open=True)
@@ -508,14 +508,16 @@ async def test_fingerprints_of_large_documents_are_taken_in_a_thread():
 
 
 async def test_start_and_stop():
-    engine = Engine(MemoryStore())
+    engine = Engine(MemoryIdempotencyStore())
     engine.start()
     await engine.aclose()
 
 
 async def test_what_requests_wait_for_is_timed():
     seen = []
-    engine = Engine(MemoryStore(), observe=lambda operation, seconds: seen.append((operation, seconds >= 0)))
+    engine = Engine(
+        MemoryIdempotencyStore(), observe=lambda operation, seconds: seen.append((operation, seconds >= 0))
+    )
     fingerprint = await engine.fingerprint(POLICY, b"POST", b"/", b"", b"")
     for key in (b"a", b"b", b"c"):
         execution = await engine.claim(POLICY, POLICY.record_id([[]], key), fingerprint, "c")

@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.clock import ManualClock
 from sidecar.idempotency.core import Loss, Response, State
-from sidecar.idempotency.memory import MemoryStore
+from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled, StoreError
 
 
@@ -24,7 +24,7 @@ async def complete(store, number, body=b""):
 
 async def test_the_record_settled_first_gives_way(clock):
     evicted = []
-    store = MemoryStore(
+    store = MemoryIdempotencyStore(
         clock=clock, max_records=3, on_evict=lambda record_id, what: evicted.append((record_id, what))
     )
     await store.claim(claim(1))
@@ -36,7 +36,7 @@ async def test_the_record_settled_first_gives_way(clock):
 
 
 async def test_what_executes_or_is_unknown_never_gives_way(clock):
-    store = MemoryStore(clock=clock, max_records=2)
+    store = MemoryIdempotencyStore(clock=clock, max_records=2)
     await store.claim(claim(1))
     await store.claim(claim(2))
     await store.mark_unknown(claim(2), Loss.RESET)
@@ -49,7 +49,7 @@ async def test_what_executes_or_is_unknown_never_gives_way(clock):
 
 
 async def test_a_freed_key_may_give_way(clock):
-    store = MemoryStore(clock=clock, max_records=1)
+    store = MemoryIdempotencyStore(clock=clock, max_records=1)
     await store.claim(claim(1))
     await store.mark_unknown(claim(1), Loss.RESET)
     await store.free(claim(1).record_id)
@@ -58,7 +58,9 @@ async def test_a_freed_key_may_give_way(clock):
 
 async def test_the_oldest_bodies_are_dropped_and_their_records_stay(clock):
     evicted = []
-    store = MemoryStore(clock=clock, max_body_bytes=10, on_evict=lambda *what: evicted.append(what))
+    store = MemoryIdempotencyStore(
+        clock=clock, max_body_bytes=10, on_evict=lambda *what: evicted.append(what)
+    )
     for number in (1, 2, 3):
         await complete(store, number, b"1234")
     assert evicted == [(claim(1).record_id, "body")]
@@ -71,7 +73,7 @@ async def test_the_oldest_bodies_are_dropped_and_their_records_stay(clock):
 
 async def test_evictions_are_logged_with_counts_at_most_once_a_minute(clock, caplog):
     caplog.set_level(logging.WARNING)
-    store = MemoryStore(clock=clock, max_records=1)
+    store = MemoryIdempotencyStore(clock=clock, max_records=1)
     for number in range(5):
         await complete(store, number)
     clock.advance(60.0)
@@ -83,7 +85,7 @@ async def test_evictions_are_logged_with_counts_at_most_once_a_minute(clock, cap
 
 
 async def test_what_has_expired_is_dropped_without_being_asked_for(clock):
-    store = MemoryStore(clock=clock)
+    store = MemoryIdempotencyStore(clock=clock)
     for number in range(10):
         await complete(store, number)
     await store.claim(claim(10))
@@ -95,7 +97,7 @@ async def test_what_has_expired_is_dropped_without_being_asked_for(clock):
 
 
 async def test_a_renewed_record_outlives_its_first_expiry(clock):
-    store = MemoryStore(clock=clock)
+    store = MemoryIdempotencyStore(clock=clock)
     await store.claim(claim(1))
     for _ in range(30):
         clock.advance(5.0)
@@ -106,7 +108,7 @@ async def test_a_renewed_record_outlives_its_first_expiry(clock):
 
 
 async def test_released_keys_do_not_pile_up(clock):
-    store = MemoryStore(clock=clock)
+    store = MemoryIdempotencyStore(clock=clock)
     for number in range(3_000):
         await store.claim(claim(number))
         await store.release(claim(number))
@@ -114,14 +116,14 @@ async def test_released_keys_do_not_pile_up(clock):
 
 
 async def test_closing_forgets_everything(clock):
-    store = MemoryStore(clock=clock)
+    store = MemoryIdempotencyStore(clock=clock)
     await complete(store, 1, b"body")
     await store.aclose()
     assert len(store) == 0
 
 
 async def test_times_are_those_of_the_wall_clock(clock):
-    store = MemoryStore(clock=clock)
+    store = MemoryIdempotencyStore(clock=clock)
     started = clock.wall()
     clock.advance(1.0)
     await store.claim(claim(1))
