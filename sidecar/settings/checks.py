@@ -1,8 +1,7 @@
-"""Mistakes that no single value shows: names that nothing has, settings that contradict each other."""
+"""Mistakes that no single value shows: settings that contradict each other or have no effect."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -18,7 +17,16 @@ if TYPE_CHECKING:
 
     from sidecar.settings.addresses import Address
     from sidecar.settings.mistake import Path
-    from sidecar.settings.model import Audit, Correlation, Listener, ListenerTls, Match, Route, Upstream
+    from sidecar.settings.model import (
+        Audit,
+        Correlation,
+        Listener,
+        ListenerTls,
+        Match,
+        Route,
+        Subscription,
+        Upstream,
+    )
 
 Found = tuple["Path", str]
 """Where a mistake is, and what it is."""
@@ -41,6 +49,7 @@ class Draft:
         listeners: The listeners by position, as far as they are valid.
         routes: The routes by position, as far as they are valid.
         flawed: Positions of routes that have lost an invalid part.
+        subscriptions: The subscriptions by position, as far as they are valid.
         listener_names: Names of all listeners, in order, invalid ones too.
         upstream_names: Names of all upstreams, invalid ones too.
         route_names: Names of all routes, in order, invalid ones too.
@@ -50,6 +59,7 @@ class Draft:
     listeners: dict[int, Listener]
     routes: dict[int, Route]
     flawed: set[int | str]
+    subscriptions: dict[int, Subscription]
     listener_names: list[str]
     upstream_names: list[str]
     route_names: list[str]
@@ -63,7 +73,7 @@ def check(draft: Draft) -> Iterator[Found]:
     yield from _check_workers(draft)
     yield from _check_upstreams(draft)
     for position, route in draft.routes.items():
-        yield from _check_route(("routes", position), route, draft)
+        yield from _check_route(("routes", position), route)
     yield from _duplicates("routes", draft.route_names, "a route")
     yield from _check_order(draft)
     yield from _check_subscriptions(draft)
@@ -168,17 +178,10 @@ def _check_files(path: Path, tls: ListenerTls | UpstreamTls, keys: Iterable[str]
             yield (*path, key), f"{name} cannot be read: {error.strerror}"
 
 
-def _check_route(path: Path, route: Route, draft: Draft) -> Iterator[Found]:
-    upstreams = draft.upstream_names
-    if route.upstream not in upstreams:
-        yield (*path, "upstream"), _unknown("upstream", route.upstream, upstreams)
-    if route.fallback is not None and route.fallback not in upstreams:
-        yield (*path, "fallback"), _unknown("upstream", route.fallback, upstreams)
+def _check_route(path: Path, route: Route) -> Iterator[Found]:
     if route.fallback == route.upstream:
         yield (*path, "fallback"), f"is the upstream itself: name another one than {route.upstream}"
     match = route.match
-    if match.listener is not None and match.listener not in draft.listener_names:
-        yield (*path, "match", "listener"), _unknown("listener", match.listener, draft.listener_names)
     if match.path is not None and match.prefix is not None:
         yield (*path, "match", "prefix"), "path is given too: keep one of them"
     pattern = _pattern(match)
@@ -219,18 +222,14 @@ def _check_order(draft: Draft) -> Iterator[Found]:
 
 
 def _check_subscriptions(draft: Draft) -> Iterator[Found]:
-    subscriptions = draft.settings.events.subscriptions
-    for position, subscription in enumerate(subscriptions):
+    first: dict[tuple[str, str, str], int] = {}
+    for position, subscription in draft.subscriptions.items():
         path: Path = ("events", "subscriptions", position)
-        if subscription.upstream not in draft.upstream_names:
-            yield (*path, "upstream"), _unknown("upstream", subscription.upstream, draft.upstream_names)
         if "{" in subscription.path:
             yield (*path, "path"), f"events go to one path: nothing is put in for {subscription.path}"
         target = (subscription.type, subscription.upstream, subscription.path)
-        for earlier, other in enumerate(subscriptions[:position]):
-            if (other.type, other.upstream, other.path) == target:
-                yield path, f"is the same as events.subscriptions.{earlier}: each event would arrive twice"
-                break
+        if (earlier := first.setdefault(target, position)) != position:
+            yield path, f"is the same as events.subscriptions.{earlier}: each event would arrive twice"
 
 
 def _duplicates(section: str, names: list[str], what: str) -> Iterator[Found]:
@@ -238,10 +237,3 @@ def _duplicates(section: str, names: list[str], what: str) -> Iterator[Found]:
     for position, name in enumerate(names):
         if name and first.setdefault(name, position) != position:
             yield (section, position, "name"), f"{what} named {name} stands before ({section}.{first[name]})"
-
-
-def _unknown(what: str, name: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"there is no {what} {name}: did you mean {close[0]}?"
-    return f"there is no {what} {name}" + (f": there is {', '.join(sorted(known))}" if known else "")

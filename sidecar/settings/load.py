@@ -14,6 +14,7 @@ from sidecar.settings.explain import explain
 from sidecar.settings.mistake import Invalid, Mistake, Path, dotted
 from sidecar.settings.model import Settings
 from sidecar.settings.overlay import Overlay
+from sidecar.settings.references import unknown_names
 from sidecar.settings.resolve import resolve
 from sidecar.settings.sources import Sources
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from sidecar.settings.flags import Flags
     from sidecar.settings.yaml_source import Tree
 
-_PARTED = frozenset({"routes", "listeners", "upstreams"})
-"""Sections whose items stand for themselves: an invalid one does not keep the others from being checked."""
-_ITEM = 2
-"""Length of the path of such an item."""
+_ROUTES: Path = ("routes",)
+_LISTENERS: Path = ("listeners",)
+_SUBSCRIPTIONS: Path = ("events", "subscriptions")
+_PARTED: tuple[Path, ...] = (_ROUTES, _LISTENERS, ("upstreams",), _SUBSCRIPTIONS)
+"""Where items stand for themselves: an invalid one does not keep the others from being checked."""
 _JOINED = frozenset({"admin"})
 """Sections whose keys are judged together: without its token, a good address would look careless."""
 _INGRESS: dict[str, Tree] = {"name": "ingress", "bind": "0.0.0.0:8080"}
@@ -108,6 +110,8 @@ class _Judge:
             settings, removed = self._adapter.validate_python(tree), set[Path]()
         except ValidationError as error:
             settings, removed = self._salvage(tree, error)
+        for path, message in unknown_names(tree):
+            self._add(path, message)
         for path, message in check(self._draft(settings, tree, removed)):
             if not _is_explained(path, removed):
                 self._add(path, message)
@@ -134,9 +138,10 @@ class _Judge:
         upstreams = tree.get("upstreams")
         return Draft(
             settings=settings,
-            listeners=_positions("listeners", settings.listeners, removed),
-            routes=_positions("routes", settings.routes, removed),
+            listeners=_positions(_LISTENERS, settings.listeners, removed),
+            routes=_positions(_ROUTES, settings.routes, removed),
             flawed={path[1] for path in removed if path[0] == "routes" and len(path) > 1},
+            subscriptions=_positions(_SUBSCRIPTIONS, settings.events.subscriptions, removed),
             listener_names=_names(tree.get("listeners")),
             upstream_names=list(upstreams) if isinstance(upstreams, dict) else [],
             route_names=_names(tree.get("routes")),
@@ -160,7 +165,7 @@ def _path(detail: ErrorDetails) -> Path:
 
 def _value_place(path: Path) -> Path:
     """The key whose value is wrong; nothing where that is a whole item of a list of sections."""
-    if len(path) == _ITEM and path[0] in _PARTED:
+    if path == _item_place(path):
         return ()
     if path[0] in _JOINED:
         return path[:1]
@@ -170,12 +175,20 @@ def _value_place(path: Path) -> Path:
 
 
 def _part_place(path: Path) -> Path:
-    return path[:_ITEM] if path[0] in _PARTED else path[:1]
+    return _item_place(path) or path[:1]
 
 
-def _positions(section: str, items: tuple[Any, ...], removed: set[Path]) -> dict[int, Any]:
+def _item_place(path: Path) -> Path | None:
+    """The item that a path leads to or into, of those that stand for themselves."""
+    for around in _PARTED:
+        if path[: len(around)] == around and len(path) > len(around):
+            return path[: len(around) + 1]
+    return None
+
+
+def _positions(around: Path, items: tuple[Any, ...], removed: set[Path]) -> dict[int, Any]:
     """``items`` by the position that they had before others were removed."""
-    gone = {place[1] for place in removed if place[0] == section and len(place) == _ITEM}
+    gone = {place[-1] for place in removed if place[:-1] == around}
     kept = (position for position in range(len(items) + len(gone)) if position not in gone)
     return dict(zip(kept, items, strict=True))
 
