@@ -8,46 +8,27 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
-from sidecar.events.service import EventService
+from sidecar.gateway import Gateway
 from sidecar.health_checks import HealthChecks
-from sidecar.idempotency.engine import Engine
-from sidecar.internal import InternalCalls
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
-from sidecar.metrics.names import Metrics
-from sidecar.metrics.process import define_process_metrics
-from sidecar.metrics.registry import Registry
-from sidecar.net.deadlines import Deadlines
-from sidecar.otlp import traces_target
-from sidecar.pipeline import Pipeline
-from sidecar.proxy import Proxy
 from sidecar.reload import Reloader
-from sidecar.settings.restart import check_reloadable
-from sidecar.spans import Spans
-from sidecar.spool.lazy import LazySpool
 from sidecar.storewatch import StoreWatch, requires_store
-from sidecar.tracing.sampling import sampler_for
 from sidecar.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from sidecar.breaker.states import Transition
-    from sidecar.idempotency.store import IdempotencyStore
+    from sidecar.events.service import EventService
+    from sidecar.idempotency.engine import Engine
     from sidecar.metrics.registry import Snapshot
+    from sidecar.pipeline import Pipeline
     from sidecar.settings.client import Recompiler
     from sidecar.settings.model import Settings
-    from sidecar.tracing.sampling import Sampler
-    from sidecar.tracing.tracer import Tracer
 
-_SWEEP_SECONDS = 0.25
 _SEEN_DRAINING = 1.0
 """Seconds that the admin port goes on after it was asked to drain, so that whoever asked can see it."""
 
@@ -83,112 +64,24 @@ class App:
     """One sidecar.
 
     Attributes:
-        settings: The configuration in force.
         draining: Set when it has been told to stop.
         started: Whether it is open for traffic.
         started_at: When it began, in seconds since the Unix epoch.
-        calls: Sends requests of the sidecar's own.
-        spool: Where events and audit rows wait.
-        events: Events and dead letters.
     """
 
     def __init__(self, settings: Settings, recompile: Recompiler, log: Log) -> None:
-        self.settings = settings
         self.log = log
         self.draining = False
         self.started = False
         self.started_at = time.time()
         self._linger = 0.0
         self._stop = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self.registry = Registry(service=settings.service)
-        self.metrics = Metrics(self.registry, version=VERSION)
-        define_process_metrics(self.registry)
-        self.deadlines = Deadlines(self._loop)
-        self.engine = Engine(
-            _open_store(settings),
-            observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
-        )
+        self._gateway = gateway = Gateway(settings, log)
         self._health_checks = HealthChecks(log)
-        self._store_watch = StoreWatch(self.engine.store, patience=settings.store_timeout)
-        self.tracer = _start_tracer(settings, log)
-        self.pipeline = self._build(settings)
-        sampler = self._sampler = self._sampler_for(settings)
-        self.proxy = Proxy(
-            self.pipeline,
-            engine=self.engine,
-            metrics=self.metrics,
-            log=log,
-            deadlines=self.deadlines,
-            sampler=sampler,
-            tracer=self.tracer,
-        )
-        spans = Spans(sampler, self.tracer)
-        self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)
-        self.spool = LazySpool(Path(settings.spool.dir))
-        self.events = EventService(
-            settings,
-            calls=self.calls,
-            spans=spans,
-            metrics=self.metrics,
-            spool=self.spool,
-            ask=getattr(self.engine.store, "ask", None),  # Redis answers; memory is looked into
-        )
-        self._listeners = Listeners(self.proxy, self.deadlines)
+        self._store_watch = StoreWatch(gateway.engine.store, patience=settings.store_timeout)
+        self._listeners = Listeners(gateway.proxy, gateway.deadlines)
         self._admin: list[AdminServer] = []
-        self._reloader = Reloader(recompile, self.apply, log, self.metrics)
-        self._exporting: Callable[[], Awaitable[None]] | None = None
-        self._expose()
-
-    def _sampler_for(self, settings: Settings) -> Sampler:
-        return sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
-
-    def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
-        return Pipeline(
-            settings,
-            metrics=self.metrics,
-            deadlines=self.deadlines,
-            on_transition=self._on_transition,
-            previous=previous,
-        )
-
-    def _expose(self) -> None:
-        """Let scrapes read what lives elsewhere."""
-        metrics, log = self.metrics, self.log
-        metrics.log_lines_dropped.value_from(lambda: log.dropped)
-        tracer = self.tracer
-        if tracer is not None:
-            metrics.spans_dropped.value_from(lambda: tracer.exporter.dropped)
-            metrics.spans_exported.value_from(lambda: tracer.exporter.exported)
-        metrics.breaker_state.collect_from(self._breaker_states)
-        metrics.bulkhead_in_use.collect_from(
-            lambda: [
-                ((upstream.name,), upstream.permits.in_use) for upstream in self.pipeline.upstreams.values()
-            ]
-        )
-
-    def _breaker_states(self) -> list[tuple[tuple[str, ...], float]]:
-        now = self._loop.time()
-        return [
-            ((self.settings.service, upstream.name, host.label), host.breaker.phase(now))
-            for upstream in self.pipeline.upstreams.values()
-            for host in upstream.hosts
-        ]
-
-    def _on_transition(self, transition: Transition) -> None:
-        upstream, _, host = transition.breaker.partition("/")
-        self.metrics.breaker_transitions.labels(
-            upstream=upstream, host=host, to=transition.after.value
-        ).value += 1
-        self.log.warning(
-            "circuit breaker",
-            upstream=upstream,
-            host=host,
-            before=transition.before.value,
-            after=transition.after.value,
-            cause=str(transition.cause.value),
-            note=transition.note,
-        )
+        self._reloader = Reloader(recompile, self.apply, log, gateway.metrics)
 
     # --- the life of the process ------------------------------------------------------------------------
 
@@ -198,23 +91,19 @@ class App:
         Raises:
             OSError: An address is taken, or a certificate cannot be read.
         """
-        settings, log = self.settings, self.log
+        loop, gateway = asyncio.get_running_loop(), self._gateway
         for name in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(name, self._stop.set)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
-        self.engine.start()
+            loop.add_signal_handler(name, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
+        gateway.start()
         await self._start_admin()
-        await self._listeners.open(settings)
-        self.proxy.dead_letters = self.events.hook()
-        await self.events.start()
+        await self._listeners.open(self.settings)
+        await gateway.events.start()
         self._reloader.start()
         await self._health_checks.follow(self.pipeline)
-        self._tasks = [
-            asyncio.create_task(self._sweep(), name="breakers"),
-            asyncio.create_task(self._store_watch.advise(log), name="store advice"),
-        ]
+        self._advising = asyncio.create_task(self._store_watch.advise(self.log), name="store advice")
         self.started = True
-        log.info(
+        self.log.info(
             "started",
             version=VERSION,
             listeners=self._listeners.addresses,
@@ -235,46 +124,40 @@ class App:
 
     async def stop(self) -> None:
         """Refuse new work, finish what is under way within ``drain_timeout``, and flush."""
-        settings, log = self.settings, self.log
         self.draining = True
-        log.info("draining", in_flight=self.proxy.active, timeout=settings.drain_timeout)
-        self._listeners.close()
-        delivering = asyncio.create_task(self.events.stop_delivering(settings.drain_timeout))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(settings.drain_timeout):
-                while self.proxy.active or self._listeners.busy:  # noqa: ASYNC110 - two counts, once in a life
-                    await asyncio.sleep(0.01)
-        await delivering
+        await self._gateway.drain(self._listeners)
         await asyncio.sleep(self._linger)
-        if self.proxy.active:
-            log.warning("drain timeout", in_flight=self.proxy.active)
-        self._listeners.kill()
+        await self._listeners.kill()
         await self._reloader.close()
         await self._health_checks.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._advising.cancel()
+        await asyncio.gather(self._advising, return_exceptions=True)
         for server in self._admin:
             await server.close()
-        await self.events.close()
-        await self.spool.close()
-        await self.engine.aclose()
-        self.pipeline.close()
-        if self.tracer is not None:
-            await asyncio.to_thread(self.tracer.close, 2.0)
-        self.deadlines.close()
-        log.info("stopped")
-
-    async def _sweep(self) -> None:
-        """Half-open begins when its time is up, with or without traffic; it is this that says so."""
-        while True:
-            await asyncio.sleep(_SWEEP_SECONDS)
-            now = self._loop.time()
-            for upstream in self.pipeline.upstreams.values():
-                for host in upstream.hosts:
-                    host.breaker.phase(now)
+        await self._gateway.close()
+        self.log.info("stopped")
 
     # --- what the admin port asks -----------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+        return self._gateway.settings
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Its upstreams and routes."""
+        return self._gateway.pipeline
+
+    @property
+    def engine(self) -> Engine:
+        """Idempotency."""
+        return self._gateway.engine
+
+    @property
+    def events(self) -> EventService:
+        """Events and dead letters."""
+        return self._gateway.events
 
     async def not_ready(self) -> str:
         """Why no traffic should come here, or an empty string."""
@@ -293,7 +176,7 @@ class App:
     @property
     def in_flight(self) -> int:
         """Requests being answered."""
-        return self.proxy.active
+        return self._gateway.proxy.active
 
     @property
     def reload_failed(self) -> list[str]:
@@ -317,9 +200,7 @@ class App:
     async def snapshot(self) -> Snapshot:
         """All figures."""
         await self.events.refresh()
-        return self.registry.snapshot()
-
-    # --- reload -----------------------------------------------------------------------------------------
+        return self._gateway.registry.snapshot()
 
     async def apply(self, settings: Settings) -> None:
         """Put another configuration in force; nothing is cut, and an error leaves the old one.
@@ -328,41 +209,5 @@ class App:
             OSError: A new listener's address is taken, or a certificate cannot be read.
             RestartNeeded: A setting has changed that cannot change while the process runs.
         """
-        can_trace = self.tracer is not None or traces_target(os.environ) is None
-        check_reloadable(self.settings, settings, can_trace=can_trace)
-        old = self.pipeline
-        new = self._build(settings, old)
-        await self._listeners.update(settings)
-        new.take_over()
-        self.pipeline = new
-        self.proxy.pipeline = new
-        if self.tracer is not None:
-            self._sampler.become(self._sampler_for(settings))
-        if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
-            self.log.set_level(settings.log.level)
-        self.settings = settings
-        await self.events.apply(settings)
-        self.proxy.dead_letters = self.events.hook()
-        await self._health_checks.follow(new)
-        old.close()
-
-
-def _open_store(settings: Settings) -> IdempotencyStore:
-    if settings.store == "memory://":
-        from sidecar.idempotency.memory import MemoryIdempotencyStore  # noqa: PLC0415 - only the store that is used
-
-        return MemoryIdempotencyStore()
-    from sidecar.idempotency.redis import RedisIdempotencyStore  # noqa: PLC0415 - hiredis is loaded only when needed
-
-    return RedisIdempotencyStore(
-        settings.store, key_prefix=f"idempotency:{settings.service}:", timeout=settings.store_timeout
-    )
-
-
-def _start_tracer(settings: Settings, log: Log) -> Tracer | None:
-    target = traces_target(os.environ)
-    if target is None or settings.tracing.sample <= 0:
-        return None
-    from sidecar.tracing.tracer import start_tracer  # noqa: PLC0415 - protobuf is loaded only when needed
-
-    return start_tracer(target, service=settings.service, version=VERSION, environ=os.environ, log=log)
+        await self._gateway.apply(settings, self._listeners)
+        await self._health_checks.follow(self.pipeline)

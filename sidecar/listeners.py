@@ -171,7 +171,7 @@ class Listeners:
         before, self._open = self._open, {}
         self._stop(before.values(), keep={})
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """Break what is still open."""
         for listener in self._all():
             for connection in list(listener.connections):

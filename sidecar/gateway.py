@@ -1,0 +1,257 @@
+"""What forwards requests, whoever hands them in: the pipeline in force, the proxy, stores and tracer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from sidecar.events.service import EventService
+from sidecar.idempotency.engine import Engine
+from sidecar.internal import InternalCalls
+from sidecar.metrics.names import Metrics
+from sidecar.metrics.process import define_process_metrics
+from sidecar.metrics.registry import Registry
+from sidecar.net.deadlines import Deadlines
+from sidecar.otlp import traces_target
+from sidecar.pipeline import Pipeline
+from sidecar.proxy import Proxy
+from sidecar.settings.restart import check_reloadable
+from sidecar.spans import Spans
+from sidecar.spool.lazy import LazySpool
+from sidecar.tracing.sampling import sampler_for
+from sidecar.version import VERSION
+
+if TYPE_CHECKING:
+    from sidecar.breaker.states import Transition
+    from sidecar.idempotency.store import IdempotencyStore
+    from sidecar.log import Log
+    from sidecar.settings.model import Settings
+    from sidecar.tracing.sampling import Sampler
+    from sidecar.tracing.tracer import Tracer
+
+_SWEEP_SECONDS: Final = 0.25
+_TRACER_SECONDS: Final = 2.0
+"""Seconds that the last spans have to reach the collector."""
+
+
+class Front(Protocol):
+    """What faces the clients."""
+
+    @property
+    def busy(self) -> int:
+        """How much of it is still at work: 0 when nothing is left to wait for."""
+        ...
+
+    async def update(self, settings: Settings) -> None:
+        """Face the clients as ``settings`` say.
+
+        Raises:
+            OSError: An address is taken or not ours, or a certificate cannot be read; nothing has changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Accept nothing more, and finish what is under way."""
+        ...
+
+    async def kill(self) -> None:
+        """Break off what is still under way."""
+        ...
+
+
+class Gateway:
+    """What a process needs to forward requests; every process of a sidecar has one.
+
+    Attributes:
+        settings: The configuration in force.
+        registry: All figures.
+        metrics: The same, by name.
+        engine: Idempotency.
+        pipeline: The upstreams and routes in force.
+        proxy: Answers requests.
+        calls: Sends requests of the sidecar's own.
+        spool: Where events and audit rows wait.
+        events: Events and dead letters.
+    """
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self._loop = asyncio.get_running_loop()
+        self.registry = Registry(service=settings.service)
+        self.metrics = Metrics(self.registry, version=VERSION)
+        define_process_metrics(self.registry)
+        self.deadlines = Deadlines(self._loop)
+        self.engine = Engine(
+            _open_store(settings),
+            observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
+        )
+        self.tracer = _start_tracer(settings, log)
+        self.pipeline = self._build(settings)
+        sampler = self._sampler = self._sampler_for(settings)
+        self.proxy = Proxy(
+            self.pipeline,
+            engine=self.engine,
+            metrics=self.metrics,
+            log=log,
+            deadlines=self.deadlines,
+            sampler=sampler,
+            tracer=self.tracer,
+        )
+        spans = Spans(sampler, self.tracer)
+        self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)
+        self.spool = LazySpool(Path(settings.spool.dir))
+        self.events = EventService(
+            settings,
+            calls=self.calls,
+            spans=spans,
+            metrics=self.metrics,
+            spool=self.spool,
+            ask=getattr(self.engine.store, "ask", None),  # Redis answers; memory is looked into
+        )
+        self._sweeping: asyncio.Task[None] | None = None
+        self._expose()
+
+    def _sampler_for(self, settings: Settings) -> Sampler:
+        return sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
+
+    def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
+        return Pipeline(
+            settings,
+            metrics=self.metrics,
+            deadlines=self.deadlines,
+            on_transition=self._on_transition,
+            previous=previous,
+        )
+
+    # --- its life ---------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Be ready to forward what a front hands in."""
+        self.engine.start()
+        self.proxy.dead_letters = self.events.hook()
+        self._sweeping = asyncio.create_task(self._sweep(), name="breakers")
+
+    async def apply(self, settings: Settings, front: Front) -> None:
+        """Put another configuration in force; nothing is cut, and an error leaves the old one.
+
+        Raises:
+            OSError: A new listener's address is taken, or a certificate cannot be read.
+            RestartNeeded: A setting has changed that cannot change while the process runs.
+        """
+        can_trace = self.tracer is not None or traces_target(os.environ) is None
+        check_reloadable(self.settings, settings, can_trace=can_trace)
+        old = self.pipeline
+        new = self._build(settings, old)
+        await front.update(settings)
+        new.take_over()
+        self.pipeline = new
+        self.proxy.pipeline = new
+        if self.tracer is not None:
+            self._sampler.become(self._sampler_for(settings))
+        if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
+            self.log.set_level(settings.log.level)
+        self.settings = settings
+        await self.events.apply(settings)
+        self.proxy.dead_letters = self.events.hook()
+        old.close()
+
+    async def drain(self, front: Front) -> None:
+        """Refuse new work, and finish what is under way within ``drain_timeout``."""
+        patience = self.settings.drain_timeout
+        self.log.info("draining", in_flight=self.proxy.active, timeout=patience)
+        front.close()
+        delivering = asyncio.create_task(self.events.stop_delivering(patience))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.proxy.active or front.busy:  # noqa: ASYNC110 - two counts, once in a life
+                    await asyncio.sleep(0.01)
+        await delivering
+        if self.proxy.active:
+            self.log.warning("drain timeout", in_flight=self.proxy.active)
+
+    async def close(self) -> None:
+        """Flush stores and exporters."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await self.events.close()
+        await self.spool.close()
+        await self.engine.aclose()
+        self.pipeline.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.close, _TRACER_SECONDS)
+        self.deadlines.close()
+
+    async def _sweep(self) -> None:
+        """Half-open begins when its time is up, with or without traffic; it is this that says so."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = self._loop.time()
+            for upstream in self.pipeline.upstreams.values():
+                for host in upstream.hosts:
+                    host.breaker.phase(now)
+
+    # --- what it tells ----------------------------------------------------------------------------------
+
+    def _expose(self) -> None:
+        """Let scrapes read what lives elsewhere."""
+        metrics, log = self.metrics, self.log
+        metrics.log_lines_dropped.value_from(lambda: log.dropped)
+        tracer = self.tracer
+        if tracer is not None:
+            metrics.spans_dropped.value_from(lambda: tracer.exporter.dropped)
+            metrics.spans_exported.value_from(lambda: tracer.exporter.exported)
+        metrics.breaker_state.collect_from(self._breaker_states)
+        metrics.bulkhead_in_use.collect_from(
+            lambda: [
+                ((upstream.name,), upstream.permits.in_use) for upstream in self.pipeline.upstreams.values()
+            ]
+        )
+
+    def _breaker_states(self) -> list[tuple[tuple[str, ...], float]]:
+        now = self._loop.time()
+        return [
+            ((self.settings.service, upstream.name, host.label), host.breaker.phase(now))
+            for upstream in self.pipeline.upstreams.values()
+            for host in upstream.hosts
+        ]
+
+    def _on_transition(self, transition: Transition) -> None:
+        upstream, _, host = transition.breaker.partition("/")
+        self.metrics.breaker_transitions.labels(
+            upstream=upstream, host=host, to=transition.after.value
+        ).value += 1
+        self.log.warning(
+            "circuit breaker",
+            upstream=upstream,
+            host=host,
+            before=transition.before.value,
+            after=transition.after.value,
+            cause=str(transition.cause.value),
+            note=transition.note,
+        )
+
+
+def _open_store(settings: Settings) -> IdempotencyStore:
+    if settings.store == "memory://":
+        from sidecar.idempotency.memory import MemoryIdempotencyStore  # noqa: PLC0415 - only the store in use
+
+        return MemoryIdempotencyStore()
+    from sidecar.idempotency.redis import RedisIdempotencyStore  # noqa: PLC0415 - brings hiredis with it
+
+    return RedisIdempotencyStore(
+        settings.store, key_prefix=f"idempotency:{settings.service}:", timeout=settings.store_timeout
+    )
+
+
+def _start_tracer(settings: Settings, log: Log) -> Tracer | None:
+    target = traces_target(os.environ)
+    if target is None or settings.tracing.sample <= 0:
+        return None
+    from sidecar.tracing.tracer import start_tracer  # noqa: PLC0415 - protobuf is loaded only when needed
+
+    return start_tracer(target, service=settings.service, version=VERSION, environ=os.environ, log=log)
