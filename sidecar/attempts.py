@@ -22,7 +22,7 @@ from sidecar.exchange import FailedTry
 from sidecar.metrics.outcomes import RETRY_OUTCOMES
 from sidecar.net.deadlines import NEVER
 from sidecar.retry.after import parse_retry_after
-from sidecar.retry.policy import RETRYABLE_STATUSES, FailedAttempt, Failure, Skip
+from sidecar.retry.policy import DEDUPED_METHODS, RETRYABLE_STATUSES, FailedAttempt, Failure, Skip
 from sidecar.tracing.record import AttemptRecord
 from sidecar.wire.writer import request_head
 
@@ -47,7 +47,7 @@ class Attempts:
         """Send the request, again where that is safe; the response's body is still to come.
 
         Args:
-            exchange: Its ``group`` is set here: the upstream, or the fallback while every breaker is open.
+            exchange: The request's.
             fields: Field lines of our own that are the same for every attempt.
 
         Raises:
@@ -55,6 +55,7 @@ class Attempts:
             ClientGone, BadRequest, BodyTooLarge, RequestTimeout: The request broke off.
         """
         upstream = exchange.plan.upstream
+        exchange.timeouts = upstream.timeouts
         if upstream.permits.try_acquire():
             exchange.held = upstream
         else:
@@ -89,14 +90,15 @@ class Attempts:
                 assert response is not None
                 return response
             tried = exchange.upstream_host
-            exchange.detach_upstream()
             await self._pause(exchange, pause)
 
     @staticmethod
     async def _queue(exchange: Exchange, upstream: Upstream) -> None:
         """Wait for a permit of the bulkhead; it is held until the response's body has ended."""
+        waiter: waiting.Waiter = asyncio.get_running_loop().create_future()
         try:
-            await waiting.acquire(upstream.permits, upstream.queue_timeout)
+            with exchange.interrupting(waiter):
+                await waiting.acquire(upstream.permits, upstream.queue_timeout, waiter)
         except BulkheadFull as full:
             upstream.rejected[full.reason].value += 1
             raise
@@ -104,12 +106,12 @@ class Attempts:
 
     async def _fall_back(self, exchange: Exchange, upstream: Upstream) -> Upstream:
         """Every breaker of ``upstream`` is open: the route's fallback, or the error that is being handled."""
-        self._skipped[Skip.BREAKER_OPEN.value].value += 1
-        exchange.retry_skipped = Skip.BREAKER_OPEN.value
+        self._skip(exchange, Skip.BREAKER_OPEN)
         self.leave(exchange)
         fallback = exchange.plan.fallback
         if fallback is None or upstream is fallback:
             raise  # noqa: PLE0704 - called while the CircuitOpen is handled
+        exchange.timeouts = fallback.timeouts
         if fallback.permits.try_acquire():
             exchange.held = fallback
         else:
@@ -147,7 +149,8 @@ class Attempts:
         if per_try is not None:
             exchange.arm_try(per_try)
         head = self._head(exchange, upstream, host, fields)
-        connection = host.pool.take()
+        method = exchange.head.method
+        connection = host.pool.take(surely=method in DEDUPED_METHODS or exchange.key is not None)
         if connection is None:
             return head
         exchange.attach(connection, head, _kept_octets(exchange, upstream))
@@ -159,7 +162,9 @@ class Attempts:
         host = exchange.upstream_host
         assert host is not None
         # A task, because opening has a timeout of its own; it happens once in the life of a connection.
-        connection = await asyncio.get_running_loop().create_task(host.pool.open())
+        opening = asyncio.get_running_loop().create_task(host.pool.open())
+        with exchange.interrupting(opening):
+            connection = await opening
         try:
             exchange.check()
         except BaseException:
@@ -203,17 +208,21 @@ class Attempts:
         now = time.monotonic()
         host, permit = exchange.upstream_host, exchange.permit
         assert host is not None
-        if permit != REFUSED:
-            host.breaker.failed(permit, now, now - exchange.attempt_started, hard=True)
-            exchange.permit = REFUSED
         outcome = _outcome_of(error)
-        upstream.attempts[outcome].value += 1
+        if permit != REFUSED:
+            exchange.permit = REFUSED
+            host.breaker.failed(permit, now, now - exchange.attempt_started, hard=True)
+            self._count(exchange, upstream, outcome)
         self._record(exchange, 0, error.reason or outcome)
         if exchange.plan.dead_letter:
             failed = FailedTry(time.time(), now - exchange.attempt_started, host.label, error)
             exchange.failures += (failed,)
+
+    def _count(self, exchange: Exchange, upstream: Upstream, outcome: str) -> None:
+        """An attempt has ended: once for each, whatever may still happen to its response."""
+        upstream.attempts[outcome].value += 1
         if exchange.attempts > 1:
-            self._retries["failure"].value += 1
+            self._retries["success" if outcome == "success" else "failure"].value += 1
 
     @staticmethod
     def _cancelled(exchange: Exchange, upstream: Upstream) -> None:
@@ -222,7 +231,7 @@ class Attempts:
         if host is not None and exchange.permit != REFUSED:
             host.breaker.cancelled(exchange.permit)
             exchange.permit = REFUSED
-        upstream.attempts["cancelled"].value += 1
+            upstream.attempts["cancelled"].value += 1
 
     @staticmethod
     def _record(exchange: Exchange, status: int, error: str) -> None:
@@ -242,15 +251,14 @@ class Attempts:
     ) -> float | None:
         """Whether to send again: the pause before that, or ``None``."""
         if response is not None:
-            if exchange.attempts > 1:
-                good = upstream.outcomes[response.status] is Outcome.GOOD
-                self._retries["success" if good else "failure"].value += 1
             if upstream.is_final[response.status]:
                 return None
+            self._record(exchange, response.status, "")
+            self._settle(exchange, upstream, response.status)
         if exchange.retrying:
             upstream.budget.retry_ended()
             exchange.retrying = False
-        failure, retry_after = _classify(exchange, response, error)
+        failure, retry_after = _classify(exchange, upstream, response, error)
         verdict = upstream.retry.decide(
             FailedAttempt(
                 failure=failure,
@@ -265,16 +273,16 @@ class Attempts:
             upstream.budget,
         )
         if verdict.skip is not None:
-            exchange.retry_skipped = verdict.skip.value
-            self._skipped[verdict.skip.value].value += 1
+            self._skip(exchange, verdict.skip)
             return None
         exchange.retrying = True
-        if response is not None:
-            self._settle(exchange, upstream, response.status)
         return verdict.delay
 
-    @staticmethod
-    def _settle(exchange: Exchange, upstream: Upstream, status: int) -> None:
+    def _skip(self, exchange: Exchange, reason: Skip) -> None:
+        exchange.retry_skipped = reason.value
+        self._skipped[reason.value].value += 1
+
+    def _settle(self, exchange: Exchange, upstream: Upstream, status: int) -> None:
         """Tell the breaker and the metric what an answer with ``status`` says of the host."""
         host, permit = exchange.upstream_host, exchange.permit
         assert host is not None
@@ -285,15 +293,20 @@ class Attempts:
             duration = now - exchange.attempt_started
             if outcome is Outcome.GOOD:
                 host.breaker.succeeded(permit, now, duration)
+                self._count(exchange, upstream, "success")
             else:
                 host.breaker.failed(permit, now, duration, hard=outcome is Outcome.HARD_FAILURE)
-            upstream.attempts["success" if outcome is Outcome.GOOD else "failure_status"].value += 1
+                self._count(exchange, upstream, "failure_status")
 
-    @staticmethod
-    async def _pause(exchange: Exchange, seconds: float) -> None:
-        """Wait before the next attempt; a client that goes away meanwhile ends it."""
+    async def _pause(self, exchange: Exchange, seconds: float) -> None:
+        """Wait before the next attempt; a client that goes away meanwhile, or a deadline, ends it."""
+        exchange.drop_response()
         exchange.try_deadline = NEVER
-        await exchange.pause(seconds)
+        try:
+            await exchange.pause(seconds)
+        except BaseException:
+            self.leave(exchange)
+            raise
 
     def is_stream(self, exchange: Exchange) -> None:
         """The response may go on for hours: its permits are counted apart from now on."""
@@ -303,6 +316,9 @@ class Attempts:
             upstream.permits.begin_stream()
             if response is not None and response.response is not None:
                 self._settle(exchange, upstream, response.response.status)
+            if exchange.retrying:
+                exchange.retrying = False
+                upstream.budget.retry_ended()
 
     def end(self, exchange: Exchange, error: BaseException | None) -> None:
         """The response's body has ended, or ``error`` came before its end."""
@@ -322,6 +338,7 @@ class Attempts:
             exchange.detach_upstream()
             if isinstance(error, UpstreamError):
                 self._failed(exchange, upstream, error)
+                self._skip(exchange, Skip.RESPONSE_BEGUN)
             else:
                 self._cancelled(exchange, upstream)
         if exchange.retrying or exchange.streaming:
@@ -364,14 +381,16 @@ def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
 
 
 def _classify(
-    exchange: Exchange, response: ResponseHead | None, error: UpstreamError | None
+    exchange: Exchange, upstream: Upstream, response: ResponseHead | None, error: UpstreamError | None
 ) -> tuple[Failure, float | None]:
     """How an attempt failed, and the seconds that a ``Retry-After`` asks for."""
+    if exchange.head.upgrade is not None:
+        return Failure.UPGRADE, None
+    if exchange.plan.fallback in (None, upstream) and upstream.balancer.refuses(exchange.head_at):
+        return Failure.BREAKER_OPEN, None
     if response is None:
         assert error is not None
-        if not error.sent:
-            return Failure.NOT_SENT, None
-        return Failure.NO_RESPONSE if exchange.head.upgrade is None else Failure.UPGRADE, None
+        return Failure.NO_RESPONSE if error.sent else Failure.NOT_SENT, None
     if response.status not in RETRYABLE_STATUSES:
         return Failure.SERVER_ERROR, None
     values = response.special.get(b"retry-after")

@@ -70,6 +70,10 @@ class RoundRobin(Generic[H]):
         """Seconds until the first host may let an attempt pass."""
         return min(host.breaker.retry_after(now) for host in self.hosts)
 
+    def refuses(self, now: float) -> bool:
+        """Whether no host would let an attempt pass, whoever made it."""
+        return all(host.breaker.refuses(now) for host in self.hosts)
+
     def _pick_in_order_of_preference(self, now: float, tried: H | None) -> tuple[H, int] | None:
         in_turn = self.hosts[self._next :] + self.hosts[: self._next]
         for host in sorted(in_turn, key=lambda host: (not host.health.healthy, host is tried)):

@@ -7,7 +7,9 @@ so that the coroutine that tells its story has one place to look.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.errors import (
@@ -24,8 +26,7 @@ from sidecar.net.upstream import UPSTREAM_SIDE
 from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from sidecar.idempotency.fingerprint import Fingerprinter
     from sidecar.metrics.route import RouteMetrics
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sidecar.net.server import ServerConnection
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.pipeline import Plan, Upstream, UpstreamHost
+    from sidecar.settings.model import Timeouts
     from sidecar.tracing.context import TraceContext
     from sidecar.tracing.record import AttemptRecord
     from sidecar.wire.head import RequestHead, ResponseHead
@@ -90,6 +92,7 @@ class Exchange:
         forwards_expect: Whether the upstream has been asked for a 100.
         detached: The client is gone, and the exchange goes on without it.
         total_deadline: When ``timeouts.total`` runs out, in the loop's time.
+        timeouts: Those of the upstream that is asked.
         held: The upstream whose bulkhead's permit is held.
         permit: The permit of the host's breaker; 0 when it has been told the outcome.
         attempt_started: When the last attempt began, in monotonic seconds.
@@ -99,6 +102,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_awaits_body",
         "_deadlines",
         "_driver",
         "_failure",
@@ -112,6 +116,7 @@ class Exchange:
         "_timeout_reason",
         "_upstream_slow",
         "_waiter",
+        "_work",
         "added",
         "attempt_records",
         "attempt_started",
@@ -152,6 +157,7 @@ class Exchange:
         "started_ns",
         "status",
         "streaming",
+        "timeouts",
         "timer",
         "total_deadline",
         "trace",
@@ -162,6 +168,7 @@ class Exchange:
     )
 
     plan: Plan
+    timeouts: Timeouts
     trace: TraceContext
 
     def __init__(  # noqa: PLR0915 - one line a slot
@@ -175,6 +182,8 @@ class Exchange:
         self._deadlines = deadlines
         self._driver = connection.driver
         self._waiter: asyncio.Future[Any] | None = None
+        self._work: asyncio.Future[Any] | None = None
+        self._awaits_body = False
         self._failure: BaseException | None = None
         self._kept: list[bytes] = []
         self._kept_size = 0
@@ -261,11 +270,28 @@ class Exchange:
         elif self._failure is None:
             # Nobody waits, or who did has been woken and has not run yet: the next wait meets it.
             self._failure = error
+            if self._work is not None:
+                self._work.cancel()
 
     def check(self) -> None:
         """Raise what has gone wrong while nobody waited."""
         if self._failure is not None:
             raise self._failure
+
+    @contextmanager
+    def interrupting(self, work: asyncio.Future[Any]) -> Iterator[None]:
+        """Await ``work`` in this context: a failure of the exchange cancels it, and is raised instead."""
+        self._work = work
+        self.arm(None, "total")
+        if self._failure is not None:
+            work.cancel()
+        try:
+            yield
+        except asyncio.CancelledError:
+            self.check()
+            raise
+        finally:
+            self._work = None
 
     async def pause(self, seconds: float) -> None:
         """Wait for ``seconds``; a client that goes away or a deadline ends the wait with its error."""
@@ -383,10 +409,10 @@ class Exchange:
         if payload:
             self._kept.append(payload)
             self._kept_size += len(payload)
-        if self._kept_size >= max(self._keep, _HELD_OCTETS) and not self.request_done:
+        full = self._kept_size >= max(self._keep, _HELD_OCTETS)
+        if full and not self.request_done:
             self.connection.pause_reading()
-            self.wake(None)
-        elif self.request_done:
+        if self._awaits_body and (full or self.request_done):
             self.wake(None)
 
     def _drop_kept(self) -> None:
@@ -397,7 +423,7 @@ class Exchange:
         if self.head.length is None:
             upstream.write(last_chunk(self.connection.reader.body.trailers))
         self.request_sent = True
-        self.arm(self.plan.first_byte, "first_byte")
+        self.arm(self.timeouts.first_byte, "first_byte")
 
     def body_broken(self, error: BaseException) -> None:
         """The body's framing is malformed, or the client closed its half in the middle of it."""
@@ -413,8 +439,7 @@ class Exchange:
         self._keep = octets
         self.connection.resume_reading()
         while not self.request_done and self._kept_size < octets:
-            self.arm(self.connection.limits.body_idle, "body_idle")
-            await self.wait()
+            await self._wait_for_body()
         return self.request_done
 
     async def drain_body(self) -> None:
@@ -423,8 +448,15 @@ class Exchange:
             self._drop_kept()
             self._keep = 0
             self.connection.resume_reading()
-            self.arm(self.connection.limits.body_idle, "body_idle")
+            await self._wait_for_body()
+
+    async def _wait_for_body(self) -> None:
+        self.arm(self.connection.limits.body_idle, "body_idle")
+        self._awaits_body = True
+        try:
             await self.wait()
+        finally:
+            self._awaits_body = False
 
     # --- the upstream -----------------------------------------------------------------------------------
 
@@ -446,7 +478,7 @@ class Exchange:
             if self.head.length is None:
                 pieces.append(last_chunk(self.connection.reader.body.trailers))
             self.request_sent = True
-            self.arm(self.plan.first_byte, "first_byte")
+            self.arm(self.timeouts.first_byte, "first_byte")
         else:
             self.request_sent = False
             self.connection.resume_reading()
@@ -458,6 +490,16 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.discard()
+        self._forget_upstream_error()
+
+    def drop_response(self) -> None:
+        """The attempt has failed and there will be another: nobody wants its response."""
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.drop_response()
+        self._forget_upstream_error()
+
+    def _forget_upstream_error(self) -> None:
         if isinstance(self._failure, UpstreamError):
             self._failure = None
 
@@ -468,7 +510,7 @@ class Exchange:
         elif not self.request_done:
             self.connection.pause_reading()
             self._upstream_slow = True
-            self.arm(self.plan.upstream.timeouts.idle, "idle")
+            self.arm(self.timeouts.idle, "idle")
 
     def resume_client(self) -> None:
         """The upstream has caught up."""

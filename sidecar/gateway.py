@@ -222,6 +222,7 @@ class Gateway:
 
     def _on_transition(self, transition: Transition) -> None:
         upstream, _, host = transition.breaker.partition("/")
+        counts = transition.counts
         self.metrics.breaker_transitions.labels(
             upstream=upstream, host=host, to=transition.after.value
         ).value += 1
@@ -232,6 +233,10 @@ class Gateway:
             before=transition.before.value,
             after=transition.after.value,
             cause=str(transition.cause.value),
+            calls=counts.calls,
+            failures=counts.failures,
+            slow_calls=counts.slow_calls,
+            failures_in_a_row=counts.failures_in_a_row,
             note=transition.note,
         )
 

@@ -72,14 +72,13 @@ class _Nobody(ServerConnection):
 class _Direct:
     """The plan of a call to an upstream that no route leads to."""
 
-    __slots__ = ("dead_letter", "fallback", "first_byte", "upstream", "upstream_dedupes")
+    __slots__ = ("dead_letter", "fallback", "upstream", "upstream_dedupes")
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.fallback = None
         self.upstream_dedupes = False
         self.dead_letter = False
-        self.first_byte = upstream.timeouts.first_byte
 
 
 class InternalCalls:
@@ -264,7 +263,7 @@ class InternalCalls:
             kept.add(upstream.take_body())
             if not upstream.reader.body.done:
                 exchange.status = response.status
-                exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+                exchange.expect_response_data(exchange.timeouts.idle)
                 upstream.relay_body(kept.add)
                 await exchange.wait()
         except BaseException as error:

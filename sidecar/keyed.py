@@ -147,7 +147,7 @@ class Keyed:
         else:
             if response.length is not None and response.length > KEPT_BODY:
                 collector.overflow()
-            exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+            exchange.expect_response_data(exchange.timeouts.idle)
             upstream.relay_body(collector.add)
             await exchange.wait()
         trailers = upstream.reader.body.trailers

@@ -176,7 +176,6 @@ class Plan:
         results: Cells of ``idempotency_requests_total`` by result.
         total: Seconds for the whole exchange; ``None`` for no limit.
         protected: Methods whose keys are looked at.
-        first_byte: Seconds from the request's end to the response's head; ``None`` for no limit.
         dead_letter: Whether mutating requests that find no working upstream are kept.
     """
 
@@ -198,7 +197,6 @@ class Plan:
         self.results: Mapping[str, Counter] = build.metrics.idempotency_requests.children(
             "result", IDEMPOTENCY_RESULTS, route=route.name
         )
-        self.first_byte = upstream.timeouts.first_byte
         self.total = upstream.timeouts.total
         self.protected = policy.methods if policy.enabled else frozenset()
         self.dead_letter = route.dead_letter

@@ -272,7 +272,7 @@ class Proxy:
         if is_event_stream(response):
             exchange.total_deadline = NEVER
             self._attempts.is_stream(exchange)
-        exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+        exchange.expect_response_data(exchange.timeouts.idle)
 
     def response_head(self, exchange: Exchange, response: ResponseHead) -> bytes:
         """The head of the upstream's response as the client gets it (RFC 9112, sections 6 and 9.3)."""
@@ -312,7 +312,7 @@ class Proxy:
         response.persistent = False
         exchange.total_deadline = NEVER
         self._attempts.is_stream(exchange)
-        exchange.expect_response_data(exchange.plan.upstream.timeouts.idle)
+        exchange.expect_response_data(exchange.timeouts.idle)
         connection.tunnel = upstream
         upstream.open_tunnel(exchange.deliver_raw)
         early, connection.reader.buffer = connection.reader.buffer, b""

@@ -172,6 +172,10 @@ class Breaker:
         """The state."""
         return STATES[self.phase(now)]
 
+    def refuses(self, now: float) -> bool:
+        """Whether every call would be refused: it is open, and does more than observe."""
+        return self.phase(now) == at.OPEN and self._override.mode is not Mode.OBSERVE
+
     def retry_after(self, now: float) -> float:
         """Seconds until a call may be let through: 0 while closed, 1 while half-open (others are probing)."""
         phase = self.phase(now)

@@ -32,18 +32,28 @@ def wake(waiter: Waiter) -> None:
         waiter.set_result(None)
 
 
-async def acquire(permits: Permits[Waiter], timeout: float) -> None:  # noqa: ASYNC109 - not asyncio.timeout's 4 µs
+async def acquire(
+    permits: Permits[Waiter],
+    timeout: float,  # noqa: ASYNC109 - not asyncio.timeout's 4 µs
+    waiter: Waiter | None = None,
+) -> None:
     """Wait up to ``timeout`` seconds for a permit, after ``try_acquire`` has found none.
 
     Only the waiting coroutine takes its waiter out of the queue; grant and timer merely wake it. So whether
     it holds a permit is decided in one place, also when it was cancelled in the same turn of the loop in
     which it was granted.
 
+    Args:
+        permits: Whose.
+        timeout: In seconds.
+        waiter: What is awaited, for those who want to cancel it.
+
     Raises:
         BulkheadFull: The queue is full, or the time is up; ``reason`` says which.
     """
     loop = asyncio.get_running_loop()
-    waiter: Waiter = loop.create_future()
+    if waiter is None:
+        waiter = loop.create_future()
     if not permits.enqueue(waiter, loop.time()):
         raise _full("queue_full")
     timer = loop.call_later(timeout, wake, waiter)

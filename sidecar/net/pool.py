@@ -66,13 +66,22 @@ class Pool:
         """Connections that wait for work."""
         return len(self._idle)
 
-    def take(self) -> UpstreamConnection | None:
-        """The idle connection that was used last, or ``None``: then :meth:`open` one."""
+    def take(self, *, surely: bool = False) -> UpstreamConnection | None:
+        """The idle connection that was used last, or ``None``: then :meth:`open` one.
+
+        Args:
+            surely: Whether to make sure that the host has not closed it in this very moment, for a request
+                that may not be sent twice.
+        """
         idle = self._idle
         while idle:
             connection = idle.pop()
-            if connection.phase != CLOSED and not connection.transport.is_closing():
-                return connection
+            if connection.phase == CLOSED or connection.transport.is_closing():
+                continue
+            if surely and connection.is_readable():
+                connection.discard()
+                continue
+            return connection
         return None
 
     async def open(self) -> UpstreamConnection:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import select
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import SidecarError, UpstreamProtocolError, UpstreamUnreachable
@@ -45,6 +47,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_ended",
         "_interim",
+        "_poll",
         "_pool",
         "_reading",
         "_sink",
@@ -63,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool = pool
         self._sink: Callable[[bytes], None] | None = None
         self._interim: set[int] = set()
+        self._poll: select.poll | None = None
         self._ended = False
         self._reading = True
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
@@ -79,6 +83,14 @@ class UpstreamConnection(asyncio.Protocol):
         return f"<UpstreamConnection {self._pool.label} phase={self.phase}>"
 
     # --- what the exchange does -------------------------------------------------------------------------
+
+    def is_readable(self) -> bool:
+        """Whether the kernel has something that the loop has not read; while idle, most likely the end."""
+        poll = self._poll
+        if poll is None:
+            poll = self._poll = select.poll()
+            poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def begin(self, exchange: Exchange) -> None:
         """Carry ``exchange``: its request is about to be written."""
@@ -135,6 +147,18 @@ class UpstreamConnection(asyncio.Protocol):
             self.reused = True
             self.resume_reading()
             self._pool.put(self)
+        else:
+            self.discard()
+
+    def drop_response(self) -> None:
+        """Nobody wants the rest of the response. If all of it has come, the connection is still good."""
+        whole = False
+        if self.response is not None:
+            with suppress(SidecarError):
+                self.take_body()
+                whole = self.reader.body.done
+        if whole:
+            self.finish()
         else:
             self.discard()
 

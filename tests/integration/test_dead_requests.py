@@ -109,11 +109,11 @@ def test_a_retry_sends_it_as_it_was(sidecar, port):
 
 
 def test_behind_an_open_breaker_too(sidecar):
-    for _ in range(3):
+    for _ in range(4):
         last = send(sidecar)
     assert (last.status_code, last.json()["error"]["code"]) == (503, "CIRCUIT_OPEN")
     records = letters(sidecar)
-    assert len(records) == 3
+    assert len(records) == 4
     assert records[0]["id"] == last.headers["X-Dead-Letter-ID"]
     assert records[0]["reason"] == "circuit_open"
     failed = retry(sidecar, records[0]["id"])
