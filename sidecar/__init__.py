@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sidecar.dlq.queue import DeadLetterQueue as DeadLetterQueue
     from sidecar.events.bus import ResilientEventBus as ResilientEventBus
     from sidecar.idempotency.memory import MemoryIdempotencyStore as MemoryIdempotencyStore
+    from sidecar.idempotency.middleware import IdempotencyMiddleware as IdempotencyMiddleware
     from sidecar.idempotency.redis import RedisIdempotencyStore as RedisIdempotencyStore
     from sidecar.log.structured import create_logger as create_logger
     from sidecar.metrics.library import init_metrics as init_metrics
@@ -34,6 +35,7 @@ _HOMES: Final = {
     "CircuitOpenError": "sidecar.breaker.decorator",
     "CorrelationMiddleware": "sidecar.correlation.middleware",
     "DeadLetterQueue": "sidecar.dlq.queue",
+    "IdempotencyMiddleware": "sidecar.idempotency.middleware",
     "MemoryIdempotencyStore": "sidecar.idempotency.memory",
     "MetricsMiddleware": "sidecar.metrics.middleware",
     "RedisIdempotencyStore": "sidecar.idempotency.redis",

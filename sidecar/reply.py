@@ -12,6 +12,7 @@ import orjson
 if TYPE_CHECKING:
     from sidecar.errors import SidecarError
 
+_PROBLEM: Final = b"application/problem+json"
 _PHRASES: Final = {
     400: b"Bad Request",
     404: b"Not Found",
@@ -51,47 +52,50 @@ class DateField:
 DATE: Final = DateField()
 
 
-def error_reply(error: SidecarError, *, accept: list[bytes], correlation_id: bytes, added: bytes) -> bytes:
-    """The whole answer to a request that the sidecar refuses or cannot serve.
+def error_content(error: SidecarError, *, accept: list[bytes], correlation_id: bytes) -> tuple[bytes, bytes]:
+    """The media type and the body of an answer to a request that is refused or cannot be served.
 
     Args:
         error: What went wrong.
         accept: The request's ``Accept`` values; ``application/problem+json`` chooses RFC 9457's form.
-        correlation_id: The request's, for the body; ``added`` carries it as a field.
-        added: Field lines of our own, each with its CRLF.
+        correlation_id: The request's.
     """
     identity = correlation_id.decode("latin-1")
-    body: dict[str, object]
-    if any(b"application/problem+json" in value.lower() for value in accept):
-        media_type = b"application/problem+json"
-        body = {
+    if any(_PROBLEM in value.lower() for value in accept):
+        problem = {
             "type": "about:blank",
             "title": _PHRASES[error.answer_status].decode(),
             "status": error.answer_status,
             "detail": error.message,
             "code": error.code,
             "correlation_id": identity,
-            **(error.details or {}),
         }
-    else:
-        media_type = b"application/json"
-        content = {"code": error.code, "message": error.message, "correlation_id": identity}
-        body = {"error": {**content, **(error.details or {})}}
-    payload = orjson.dumps(body)
-    retry_after = b""
+        return _PROBLEM, orjson.dumps({**problem, **(error.details or {})})
+    content = {"code": error.code, "message": error.message, "correlation_id": identity}
+    return b"application/json", orjson.dumps({"error": {**content, **(error.details or {})}})
+
+
+def error_fields(error: SidecarError) -> list[tuple[bytes, bytes]]:
+    """What such an answer has beside its media type and length: the reason, and when to try again."""
+    fields = [(b"X-Sidecar-Reason", error.code.lower().encode())]
     if error.retry_after is not None:
-        retry_after = b"Retry-After: %d\r\n" % max(1, math.ceil(error.retry_after))
-    return (
-        b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\nX-Sidecar-Reason: %b\r\n%b%b\r\n%b"
-        % (
-            error.answer_status,
-            _PHRASES[error.answer_status],
-            DATE.line(),
-            media_type,
-            len(payload),
-            error.code.lower().encode(),
-            retry_after,
-            added,
-            payload,
-        )
+        fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
+    return fields
+
+
+def error_reply(error: SidecarError, *, accept: list[bytes], correlation_id: bytes, added: bytes) -> bytes:
+    """The whole answer as it goes over the wire; ``added`` are field lines of our own, each with its CRLF.
+
+    The other arguments are those of :func:`error_content`.
+    """
+    media_type, payload = error_content(error, accept=accept, correlation_id=correlation_id)
+    return b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
+        error.answer_status,
+        _PHRASES[error.answer_status],
+        DATE.line(),
+        media_type,
+        len(payload),
+        b"".join([b"%b: %b\r\n" % field for field in error_fields(error)]),
+        added,
+        payload,
     )

@@ -6,6 +6,7 @@ are in ``lua``; what a record looks like is said in ``codec``.
 
 from __future__ import annotations
 
+import asyncio
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ class RedisIdempotencyStore:
         self._timeout = timeout
         self._runner: ScriptRunner | None = None
         self._ears: Link | None = None
+        self._closed_in: asyncio.AbstractEventLoop | None = None
         self._watchers = Watchers()
 
     async def claim(
@@ -215,14 +217,19 @@ class RedisIdempotencyStore:
         return list(found)
 
     async def aclose(self) -> None:
-        """See :meth:`IdempotencyStore.aclose`."""
-        if self._ears is not None:
-            await self._ears.aclose()
-        if self._runner is not None:
-            await self._runner.aclose()
+        """See :meth:`IdempotencyStore.aclose`. In another event loop the store opens again."""
+        self._closed_in = asyncio.get_running_loop()
+        ears, self._ears = self._ears, None
+        runner, self._runner = self._runner, None
+        if ears is not None:
+            await ears.aclose()
+        if runner is not None:
+            await runner.aclose()
 
     def _start(self) -> ScriptRunner:
         """Nothing is connected before it is needed, so that a store can be made before the loop runs."""
+        if self._closed_in is asyncio.get_running_loop():
+            raise StoreError("the store is closed", reason="refused", maybe_done=False)
         self._runner = ScriptRunner(self._address)
         return self._runner
 
