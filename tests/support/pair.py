@@ -27,8 +27,8 @@ class Pair:
 
     Args:
         folder: For the sidecar's files.
-        upstreams: Settings by name, ``url`` added to each: all of them are the one scripted upstream. The
-            requests for ``/NAME/…`` go to the upstream ``NAME``, all others to ``app``.
+        upstreams: Settings by name, ``url`` added to those without ``urls``: all of them are the one
+            scripted upstream. Requests for ``/NAME/…`` go to the upstream ``NAME``, all others to ``app``.
         routes: Instead of those.
         env: Variables for the sidecar.
         sections: Further sections of the configuration.
@@ -46,7 +46,10 @@ class Pair:
         self._stack = ExitStack()
         self.upstream = self._stack.enter_context(Upstream())
         wanted = {"app": STEADY, **(upstreams or {})}
-        placed = {name: {"url": self.upstream.url, **settings} for name, settings in wanted.items()}
+        placed = {
+            name: settings if "urls" in settings else {"url": self.upstream.url, **settings}
+            for name, settings in wanted.items()
+        }
         by_name = [
             {"name": name, "match": {"prefix": f"/{name}"}, "upstream": name}
             for name in placed
