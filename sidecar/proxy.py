@@ -35,6 +35,7 @@ from sidecar.responses import is_event_stream
 from sidecar.tracing.context import admit, begin
 from sidecar.tracing.record import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
+from sidecar.wire.remains import remains
 from sidecar.wire.writer import response_head
 
 if TYPE_CHECKING:
@@ -361,20 +362,31 @@ class Proxy:
 
     def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
         """Answer what is not a request."""
-        correlation_id = choose(())
-        added = connection.listener.id_fields % (correlation_id, choose(())) + b"Connection: close\r\n"
+        listener = connection.listener
+        found = remains(connection.reader.buffer, listener.limits.head)
+        correlation_id = choose(found.values(listener.correlation_field), trust=listener.trust_ids)
+        request_id = choose(found.values(b"x-request-id"), trust=listener.trust_ids)
+        answer = error_reply(
+            error,
+            accept=found.values(b"accept"),
+            correlation_id=correlation_id,
+            added=listener.id_fields % (correlation_id, request_id) + b"Connection: close\r\n",
+        )
         connection.persistent = False
-        connection.write(error_reply(error, accept=[], correlation_id=correlation_id, added=added))
+        head, end, body = answer.partition(b"\r\n\r\n")
+        if found.method == b"HEAD":
+            body = b""
+        connection.write(head + end + body)
         metrics = self.pipeline.unmatched
         metrics.started()
-        metrics.ended(b"_", error.answer_status, 0.0)
+        metrics.ended(found.method, error.answer_status, 0.0)
         self._log.access(
-            method=b"",
-            target=b"",
+            method=found.method,
+            target=found.target,
             route=metrics.route,
             status=error.answer_status,
             bytes_in=0,
-            bytes_out=0,
+            bytes_out=len(body),
             duration_ms=0.0,
             attempts=0,
             upstream_host="",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,9 @@ _PHRASES: Final = {
 }
 
 
+_NO_WEIGHT: Final = re.compile(rb"q=0(?:\.0{0,3})?")
+
+
 class DateField:
     """The ``Date`` field's line, formatted once a second (RFC 9110, section 6.6.1)."""
 
@@ -52,16 +56,26 @@ class DateField:
 DATE: Final = DateField()
 
 
+def _accepts_problem(accept: list[bytes]) -> bool:
+    """Whether ``Accept`` names RFC 9457's type, and not to refuse it (``q=0``: RFC 9110, section 12.4.2)."""
+    for value in accept:
+        for member in value.lower().split(b","):
+            media_type, *parameters = (part.strip(b" \t") for part in member.split(b";"))
+            if media_type == _PROBLEM:
+                return not any(_NO_WEIGHT.fullmatch(parameter) for parameter in parameters)
+    return False
+
+
 def error_content(error: SidecarError, *, accept: list[bytes], correlation_id: bytes) -> tuple[bytes, bytes]:
     """The media type and the body of an answer to a request that is refused or cannot be served.
 
     Args:
         error: What went wrong.
-        accept: The request's ``Accept`` values; ``application/problem+json`` chooses RFC 9457's form.
+        accept: The request's ``Accept`` values; they may ask for RFC 9457's ``application/problem+json``.
         correlation_id: The request's.
     """
     identity = correlation_id.decode("latin-1")
-    if any(_PROBLEM in value.lower() for value in accept):
+    if _accepts_problem(accept):
         problem = {
             "type": "about:blank",
             "title": _PHRASES[error.answer_status].decode(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 NOTED: Final = True
 """The field's value is looked at, and its line is passed on as it came."""
@@ -54,6 +54,10 @@ RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
 }
 
 _NEVER_NOMINATED = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
+
+# What frames and routes a message is not the client's to remove, and a key that only this hop is to see is
+# heeded here all the same: no request that carries one runs unprotected without a word.
+_HEEDED: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"idempotency-key"))
 
 # Lines that come again and again (User-Agent, Accept, Server, …) are recognised whole, without taking them
 # apart. What one connection sends is never visible to another: a line is only ever compared with itself.
@@ -119,7 +123,7 @@ class FieldRules:
         return found
 
 
-def field_values(lines: list[bytes], name: bytes) -> list[bytes]:
+def field_values(lines: Iterable[bytes], name: bytes) -> list[bytes]:
     """The values of the field ``name`` (lower case) among raw ``lines``."""
     size = len(name)
     return [
@@ -142,7 +146,6 @@ def remove_nominated(
     if not names:
         return lines
     for name in names:
-        # The fields that frame and route a message are not the client's to remove.
-        if name not in (b"host", b"content-length", b"transfer-encoding"):
+        if name not in _HEEDED:
             special.pop(name, None)
     return [line for line in lines if line.partition(b":")[0].lower() not in names]

@@ -41,6 +41,8 @@ CHUNK_LINE = re.compile(
     + rb"))?)*+)\Z"
 )
 
-# RFC 3986, section 3.2, without user information, percent-encoding and the comma (a list in disguise).
-HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+;=]{1,255})(?::[0-9]{1,5})?")
+# RFC 3986, section 3.2, without user information, percent-encoding and the comma (a list in disguise); a port
+# that is there has a number below 65536.
+_PORT = rb"(?:[0-9]{1,4}|[0-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9\-._~!$&'()*+;=]{1,255})(?::" + _PORT + rb")?")
 ABSOLUTE_TARGET = re.compile(rb"(https?)://([^/?]*)(.*)", re.IGNORECASE)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sidecar.errors import BadRequest, HeadersTooLarge, NotSupported, UpstreamProtocolError, UriTooLong
+from sidecar.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    IdempotencyKeyInvalid,
+    NotSupported,
+    SidecarError,
+    UpstreamProtocolError,
+    UriTooLong,
+)
 from sidecar.wire import grammar
 from sidecar.wire.fields import field_values, remove_nominated, tokens
 
@@ -327,7 +335,7 @@ def _settle_response_length(head: ResponseHead, method: bytes) -> None:
         head.persistent = False
 
 
-def diagnose_request(raw: bytes) -> BadRequest:
+def diagnose_request(raw: bytes) -> SidecarError:
     """Say what is wrong with a request's head that the grammar refused."""
     first, _, rest = raw.partition(b"\r\n")
     parts = first.split(b" ")
@@ -339,7 +347,16 @@ def diagnose_request(raw: bytes) -> BadRequest:
         return BadRequest("the request line does not end with an HTTP version", reason="version")
     if parts[2] not in (b"HTTP/1.0", b"HTTP/1.1"):
         return BadRequest("only HTTP/1.1 and HTTP/1.0 are understood", reason="version")
-    return BadRequest(_diagnose_fields(rest), reason="header_field")
+    return forbidden_key(rest) or BadRequest(_diagnose_fields(rest), reason="header_field")
+
+
+def forbidden_key(block: bytes) -> IdempotencyKeyInvalid | None:
+    """The error for an ``Idempotency-Key`` with a control character, if there is one among these lines."""
+    for line in block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"idempotency-key" and grammar.FORBIDDEN_OCTET.search(value):
+            return IdempotencyKeyInvalid("an Idempotency-Key has no control characters", reason="invalid")
+    return None
 
 
 def diagnose_response(raw: bytes) -> UpstreamProtocolError:

@@ -13,6 +13,7 @@ from sidecar.wire.head import (
     ResponseHead,
     diagnose_request,
     diagnose_response,
+    forbidden_key,
     parse_request,
     parse_response,
 )
@@ -78,7 +79,8 @@ class RequestReader(_Reader):
         """The next request's head, or ``None`` while it is not whole. The last body must be done.
 
         Raises:
-            BadRequest, UriTooLong, HeadersTooLarge, NotSupported: As soon as it is certain.
+            BadRequest, IdempotencyKeyInvalid, UriTooLong, HeadersTooLarge, NotSupported: As soon as it is
+                certain. What came of the head is still in ``buffer`` then.
         """
         buffer = self.buffer
         while buffer[:2] == _EMPTY_LINE:
@@ -130,7 +132,7 @@ class RequestReader(_Reader):
             return
         checked = self._checked
         if grammar.BARE_LINE_END.search(buffer, checked) or grammar.FORBIDDEN_OCTET.search(buffer, checked):
-            raise BadRequest(
+            raise forbidden_key(buffer) or BadRequest(
                 "a line ends with a bare CR or LF, or holds a control character", reason="line_end"
             )
         # The last three octets may be the beginning of the empty line.

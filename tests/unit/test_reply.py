@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from sidecar.errors import BulkheadFull, NoRoute
+from sidecar.reply import error_reply
+
+
+def reply(*accept, error=None):
+    answer = error_reply(
+        error or NoRoute("no route matches"), accept=list(accept), correlation_id=b"c-1", added=b"X-A: b\r\n"
+    )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    return first, dict(line.split(b": ", 1) for line in lines), json.loads(body)
+
+
+def test_the_form_of_the_seed():
+    first, fields, body = reply()
+    assert first == b"HTTP/1.1 404 Not Found"
+    assert fields[b"Content-Type"] == b"application/json"
+    assert fields[b"X-Sidecar-Reason"] == b"no_route"
+    assert fields[b"X-A"] == b"b"
+    assert body == {"error": {"code": "NO_ROUTE", "message": "no route matches", "correlation_id": "c-1"}}
+
+
+def test_seconds_are_rounded_up():
+    _, fields, _ = reply(error=BulkheadFull("full", retry_after=0.1))
+    assert fields[b"Retry-After"] == b"1"
+
+
+def test_problem_details_of_rfc_9457():
+    _, fields, body = reply(b"application/problem+json")
+    assert fields[b"Content-Type"] == b"application/problem+json"
+    assert body == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "no route matches",
+        "code": "NO_ROUTE",
+        "correlation_id": "c-1",
+    }
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        [b"text/html, application/problem+json;q=0.5"],
+        [b"text/html", b"Application/Problem+JSON"],
+        [b"application/problem+json; charset=utf-8 ; q=0.001"],
+    ],
+)
+def test_asked_for(accept):
+    assert reply(*accept)[1][b"Content-Type"] == b"application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        [b"*/*"],
+        [b"application/*, application/json"],
+        [b"application/problem+json;q=0"],
+        [b"application/json, application/problem+json ; q=0.000"],
+        [b"x-application/problem+json"],
+        [b""],
+    ],
+)
+def test_not_asked_for(accept):
+    assert reply(*accept)[1][b"Content-Type"] == b"application/json"
