@@ -101,7 +101,7 @@ class UntilCloseBody(Body):
 class ChunkedBody(Body):
     """A chunked body, decoded strictly: CRLF only, and everything around the payload bounded."""
 
-    __slots__ = ("_error", "_extensions", "_held", "_left", "_limits", "_phase")
+    __slots__ = ("_checked", "_error", "_extensions", "_held", "_left", "_limits", "_phase")
 
     def __init__(self, limits: Limits, error: Callable[[str, str], Exception]) -> None:
         """Decode with ``limits`` on trailers; ``error(message, reason)`` makes what is raised."""
@@ -109,6 +109,7 @@ class ChunkedBody(Body):
         self._limits = limits
         self._error = error
         self._held = b""
+        self._checked = 0
         self._phase = _SIZE
         self._left = 0
         self._extensions = 0
@@ -153,7 +154,8 @@ class ChunkedBody(Body):
         end = data.find(b"\r\n", position, position + _LONGEST_CHUNK_LINE + 2)
         if end < 0:
             line = data[position:]
-            if len(line) > _LONGEST_CHUNK_LINE or grammar.BARE_LINE_END.search(line):
+            # One octet more may be the CR of a line that is just short enough.
+            if len(line) > _LONGEST_CHUNK_LINE + 1 or self._breaks_a_line(line):
                 raise self._error(
                     "a chunk's size line is too long or ends with a bare CR or LF", "chunk_size"
                 )
@@ -161,6 +163,7 @@ class ChunkedBody(Body):
                 raise self._error("a chunk's size is not a hexadecimal number", "chunk_size")
             self._held = line
             return -1
+        self._checked = 0
         match = grammar.CHUNK_LINE.fullmatch(data, position, end)
         if match is None:
             raise self._error("a chunk's size line is malformed", "chunk_size")
@@ -175,7 +178,7 @@ class ChunkedBody(Body):
         if data.startswith(b"\r\n", position):
             end = position
         else:
-            end = data.find(b"\r\n\r\n", position) + 2
+            end = data.find(b"\r\n\r\n", position + self._checked) + 2
             if end < 2:  # noqa: PLR2004 - not found
                 self._hold_trailers(data[position:])
                 return -1
@@ -191,9 +194,19 @@ class ChunkedBody(Body):
         return len(data)
 
     def _hold_trailers(self, held: bytes) -> None:
-        if len(held) > self._limits.header_bytes or grammar.BARE_LINE_END.search(held):
+        if len(held) > self._limits.header_bytes or self._breaks_a_line(held):
             raise self._error("the trailer section is malformed or too large", "trailers")
         self._held = held
+
+    def _breaks_a_line(self, held: bytes) -> bool:
+        """Whether there is a bare CR or LF in ``held``.
+
+        What was looked at once is not looked at again: octets that come one by one cost no more than all at
+        once. The last three may be the beginning of the end.
+        """
+        found = grammar.BARE_LINE_END.search(held, self._checked)
+        self._checked = max(0, len(held) - 3)
+        return found is not None
 
 
 def chunk(payload: bytes) -> bytes:

@@ -122,7 +122,8 @@ class RequestReader(_Reader):
         """Refuse what can no longer become a good head, instead of waiting for its end."""
         buffer, limits = self.buffer, self._limits
         line_end = buffer.find(_EMPTY_LINE, 0, limits.request_line + 2)
-        if line_end < 0 and len(buffer) > limits.request_line:
+        # One octet more may be the CR of a line that is just within the limit.
+        if line_end < 0 and len(buffer) > limits.request_line + 1:
             raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
         if len(buffer) > limits.header_bytes:
             raise too_large(limits)
