@@ -97,7 +97,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         gateway.start()
         await self._start_admin()
-        await self._listeners.open(self.settings)
+        await self._listeners.update(self.settings)
         await gateway.events.start()
         self._reloader.start()
         await self._health_checks.follow(self.pipeline)

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from sidecar.breaker.states import Transition
     from sidecar.idempotency.store import IdempotencyStore
     from sidecar.log import Log
+    from sidecar.scoreboard.shared import Scoreboard
     from sidecar.settings.model import Settings
     from sidecar.tracing.sampling import Sampler
     from sidecar.tracing.tracer import Tracer
+    from sidecar.workers.commons import Commons
 
 _SWEEP_SECONDS: Final = 0.25
 _TRACER_SECONDS: Final = 2.0
@@ -65,6 +67,11 @@ class Front(Protocol):
 class Gateway:
     """What a process needs to forward requests; every process of a sidecar has one.
 
+    Args:
+        settings: The configuration to begin with.
+        log: Where it tells what happens.
+        commons: What it shares with the sidecar's other processes, if there are any.
+
     Attributes:
         settings: The configuration in force.
         registry: All figures.
@@ -77,8 +84,9 @@ class Gateway:
         events: Events and dead letters.
     """
 
-    def __init__(self, settings: Settings, log: Log) -> None:
+    def __init__(self, settings: Settings, log: Log, commons: Commons | None = None) -> None:
         self.settings = settings
+        self._commons = commons
         self.log = log
         self._loop = asyncio.get_running_loop()
         self.registry = Registry(service=settings.service)
@@ -87,6 +95,7 @@ class Gateway:
         self.deadlines = Deadlines(self._loop)
         self.engine = Engine(
             _open_store(settings),
+            sent=commons.sent if commons is not None else None,
             observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
         )
         self.tracer = _start_tracer(settings, log)
@@ -125,6 +134,7 @@ class Gateway:
             deadlines=self.deadlines,
             on_transition=self._on_transition,
             previous=previous,
+            rows=self._commons.board if self._commons is not None else None,
         )
 
     # --- its life ---------------------------------------------------------------------------------------
@@ -134,6 +144,14 @@ class Gateway:
         self.engine.start()
         self.proxy.dead_letters = self.events.hook()
         self._sweeping = asyncio.create_task(self._sweep(), name="breakers")
+        if self._commons is not None:
+            self._loop.add_reader(self._commons.board.doorbell, self._rung, self._commons.board)
+
+    def _rung(self, board: Scoreboard) -> None:
+        """Another process has left permits that it may be our turn to hand out."""
+        board.answer()
+        for upstream in self.pipeline.upstreams.values():
+            upstream.permits.hand_out()
 
     async def apply(self, settings: Settings, front: Front) -> None:
         """Put another configuration in force; nothing is cut, and an error leaves the old one.
@@ -175,6 +193,8 @@ class Gateway:
 
     async def close(self) -> None:
         """Flush stores and exporters."""
+        if self._commons is not None:
+            self._loop.remove_reader(self._commons.board.doorbell)
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)

@@ -3,42 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
-import stat
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sidecar.net.binding import BACKLOG, Binding, bind, name_of
 from sidecar.net.server import ClientLimits, Listener
 from sidecar.pipeline import correlation_fields, server_context
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
 from sidecar.wire.head import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
+    from sidecar.net.binding import SocketFile
     from sidecar.net.deadlines import Deadlines
     from sidecar.net.server import Handler
     from sidecar.settings import model
-
-_BACKLOG = 1024
-_PROBE_SECONDS = 1.0
-
-
-class _SocketFile:
-    """The file of a Unix socket that this process listens on."""
-
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
-        self._inode = self._path.stat().st_ino
-
-    def remove(self) -> None:
-        """Leave no file behind, unless another process has put its own socket there meanwhile."""
-        with suppress(OSError):
-            if self._path.stat().st_ino == self._inode:
-                self._path.unlink()
+    from sidecar.settings.addresses import Address
 
 
 class _Opened(NamedTuple):
@@ -46,26 +28,37 @@ class _Opened(NamedTuple):
 
     listener: Listener
     servers: tuple[asyncio.Server, ...]
-    file: _SocketFile | None
+    file: SocketFile | None
 
     def stop(self) -> None:
         """Accept nothing more."""
         for server in self.servers:
             server.close()
 
-    def duplicates(self) -> list[socket.socket]:
+    def duplicate(self) -> Binding:
         """Its sockets once more: whoever listens on them next misses no connection."""
-        return [
-            socket.socket(fileno=os.dup(sock.fileno())) for server in self.servers for sock in server.sockets
-        ]
+        sockets = [sock for server in self.servers for sock in server.sockets]
+        return Binding(tuple(socket.socket(fileno=os.dup(sock.fileno())) for sock in sockets), self.file)
 
 
 class Listeners:
-    """Opens, replaces and closes listeners."""
+    """Opens, replaces and closes listeners.
 
-    def __init__(self, handler: Handler, deadlines: Deadlines) -> None:
+    Args:
+        handler: Who answers requests.
+        deadlines: What watches over time.
+        bind: Listens on an address; a worker is handed its sockets instead.
+    """
+
+    def __init__(
+        self,
+        handler: Handler,
+        deadlines: Deadlines,
+        bind: Callable[[Address], Awaitable[Binding]] = bind,
+    ) -> None:
         self._handler = handler
         self._deadlines = deadlines
+        self._bind = bind
         self._open: dict[model.Listener, _Opened] = {}
         self._retired: list[Listener] = []
 
@@ -73,7 +66,7 @@ class Listeners:
     def addresses(self) -> list[str]:
         """Where they listen, as ``NAME=HOST:PORT``."""
         return [
-            f"{opened.listener.name}={_name_of(sock)}"
+            f"{opened.listener.name}={name_of(sock)}"
             for opened in self._open.values()
             for server in opened.servers
             for sock in server.sockets
@@ -87,21 +80,13 @@ class Listeners:
     def _all(self) -> list[Listener]:
         return [opened.listener for opened in self._open.values()] + self._retired
 
-    async def open(self, settings: model.Settings) -> None:
-        """Open every listener of ``settings``, or none.
-
-        Raises:
-            OSError: An address is taken or not ours, or a certificate cannot be read.
-        """
-        await self.update(settings)
-
     async def update(self, settings: model.Settings) -> None:
         """Open what is new in ``settings`` and close what is not in it any more.
 
         Connections go on; those of a listener that is closed end with the response that is under way.
 
         Raises:
-            OSError: As :meth:`open` does; nothing has changed then.
+            OSError: An address is taken or not ours, or a certificate cannot be read; nothing has changed.
         """
         by_address = {entry.bind: opened for entry, opened in self._open.items()}
         wanted: dict[model.Listener, _Opened] = {}
@@ -149,22 +134,11 @@ class Listeners:
             listener = there.listener
         loop = asyncio.get_running_loop()
         serve = loop.create_unix_server if entry.bind.unix else loop.create_server
-        if there is not None:
-            servers = [
-                await serve(listener.accept, sock=sock, backlog=_BACKLOG, ssl=tls)
-                for sock in there.duplicates()
-            ]
-            return _Opened(listener, tuple(servers), there.file)
-        if entry.bind.unix:
-            _make_way(entry.bind.unix)
-            server = await loop.create_unix_server(
-                listener.accept, entry.bind.unix, backlog=_BACKLOG, ssl=tls
-            )
-            return _Opened(listener, (server,), _SocketFile(entry.bind.unix))
-        server = await loop.create_server(
-            listener.accept, entry.bind.host, entry.bind.port, backlog=_BACKLOG, ssl=tls, reuse_address=True
-        )
-        return _Opened(listener, (server,), None)
+        binding = await self._bind(entry.bind) if there is None else there.duplicate()
+        servers = [
+            await serve(listener.accept, sock=sock, backlog=BACKLOG, ssl=tls) for sock in binding.sockets
+        ]
+        return _Opened(listener, tuple(servers), binding.file)
 
     def close(self) -> None:
         """Accept nothing more; connections end with the response that is under way."""
@@ -214,32 +188,3 @@ def _limits_of(limits: model.Limits) -> ClientLimits:
         keep_alive=limits.keep_alive,
         body=limits.body,
     )
-
-
-def _make_way(path: str) -> None:
-    """Remove the socket that a killed process left behind.
-
-    Raises:
-        OSError: Another process listens there. Binding would not tell: it takes the file for stale.
-    """
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116 - one call, no second look
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_PROBE_SECONDS)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            Path(path).unlink(missing_ok=True)
-        else:
-            raise OSError(errno.EADDRINUSE, "another process listens on this socket", path)
-
-
-def _name_of(sock: object) -> str:
-    name = sock.getsockname()  # type: ignore[attr-defined]
-    if isinstance(name, tuple):
-        host, port = name[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return f"unix:{name}"

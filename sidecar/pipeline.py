@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.balancing import RoundRobin
+from sidecar.breaker import layout
 from sidecar.breaker.core import Breaker
 from sidecar.breaker.outcome import Outcome, outcomes_by_status
 from sidecar.breaker.settings import BreakerSettings
+from sidecar.bulkhead import core as permits
 from sidecar.bulkhead.adaptive import GradientLimit
 from sidecar.bulkhead.core import Permits
 from sidecar.bulkhead.waiting import Waiter, wake
+from sidecar.health import COMMON_CELLS as HEALTH_CELLS
 from sidecar.health import Health
 from sidecar.idempotency.fingerprint import Kind
 from sidecar.idempotency.policy import RoutePolicy
 from sidecar.metrics.outcomes import ATTEMPT_OUTCOMES, IDEMPOTENCY_RESULTS, REJECTED_BECAUSE
 from sidecar.metrics.route import UNMATCHED, RouteMetrics
 from sidecar.net.pool import Pool
+from sidecar.retry import budget
 from sidecar.retry.backoff import Backoff
 from sidecar.retry.budget import RetryBudget
 from sidecar.retry.policy import RETRYABLE_STATUSES, RetryPolicy
 from sidecar.routing import Router
+from sidecar.scoreboard.row import PrivateRows
 from sidecar.wire.fields import REMOVED, RESPONSE_FIELDS, FieldRules
 from sidecar.wire.head import Limits
 
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from sidecar.metrics.cells import Counter
     from sidecar.metrics.names import Metrics
     from sidecar.net.deadlines import Deadlines
+    from sidecar.scoreboard.row import Rows
     from sidecar.settings import model
     from sidecar.settings.addresses import UpstreamUrl
 
@@ -48,13 +54,13 @@ class UpstreamHost:
 
     __slots__ = ("authority", "breaker", "health", "label", "pool", "url")
 
-    def __init__(self, url: UpstreamUrl, pool: Pool, breaker: Breaker) -> None:
+    def __init__(self, url: UpstreamUrl, pool: Pool, breaker: Breaker, health: Health) -> None:
         self.url = url
         self.label = pool.label
         self.authority = b"localhost" if url.unix else pool.label.encode()
         self.pool = pool
         self.breaker = breaker
-        self.health = Health()
+        self.health = health
 
     def __repr__(self) -> str:
         return f"<UpstreamHost {self.label}>"
@@ -97,17 +103,11 @@ class Upstream:
         self.balancer = RoundRobin(self.hosts)
         bulkhead = settings.bulkhead
         self.adaptive = GradientLimit(bulkhead.max_concurrent) if bulkhead.adaptive else None
-        if previous is None:
-            self.budget = RetryBudget(settings.retry.budget)
-            self.permits: Permits[Waiter] = Permits(bulkhead.max_concurrent, bulkhead.max_queue, grant=wake)
-        else:
-            # What is in flight goes on counting under the new bounds.
-            self.budget = (
-                previous.budget
-                if previous.settings.retry.budget == settings.retry.budget
-                else (RetryBudget(settings.retry.budget))
-            )
-            self.permits = previous.permits
+        # What is in flight goes on counting under the new bounds.
+        self.budget: RetryBudget = self._budget(build) if previous is None else previous.budget
+        if self.budget.share != settings.retry.budget:
+            self.budget = self._budget(build)
+        self.permits: Permits[Waiter] = self._permits(build) if previous is None else previous.permits
         metrics = build.metrics
         self.attempts: Mapping[str, Counter] = metrics.upstream_attempts.children(
             "outcome", ATTEMPT_OUTCOMES, upstream=name
@@ -120,6 +120,15 @@ class Upstream:
         """The configuration is in force: what was shared with the one before takes its bounds."""
         bulkhead = self.settings.bulkhead
         self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
+
+    def _budget(self, build: Build) -> RetryBudget:
+        row = build.rows.row(f"budget:{self.name}", common=budget.COMMON_CELLS, own=budget.OWN_CELLS)
+        return RetryBudget(self.settings.retry.budget, row=row)
+
+    def _permits(self, build: Build) -> Permits[Waiter]:
+        bounds = self.settings.bulkhead
+        row = build.rows.row(f"permits:{self.name}", common=permits.COMMON_CELLS, own=permits.OWN_CELLS)
+        return Permits(bounds.max_concurrent, bounds.max_queue, grant=wake, row=row, ring=build.rows.ring)
 
     def _host(self, url: UpstreamUrl, build: Build, previous: Upstream | None) -> UpstreamHost:
         settings = self.settings
@@ -135,12 +144,19 @@ class Upstream:
         )
         before = previous.hosts if previous is not None else ()
         known = next((host for host in before if host.url == url), None)
-        host = UpstreamHost(url, pool, self._breaker(f"{self.name}/{pool.label}", build, known))
-        if known is not None and settings.health is not None:
-            host.health = known.health
-        return host
+        breaker = self._breaker(f"{self.name}/{pool.label}", url, build, known)
+        was_checked = previous is not None and previous.settings.health is not None
+        health = self._health(url, build, known if was_checked else None)
+        return UpstreamHost(url, pool, breaker, health)
 
-    def _breaker(self, name: str, build: Build, known: UpstreamHost | None) -> Breaker:
+    def _health(self, url: UpstreamUrl, build: Build, known: UpstreamHost | None) -> Health:
+        if self.settings.health is None:
+            return Health()
+        if known is not None:
+            return known.health
+        return Health(build.rows.row(f"health:{self.name}/{url}", common=HEALTH_CELLS, own=0))
+
+    def _breaker(self, name: str, url: UpstreamUrl, build: Build, known: UpstreamHost | None) -> Breaker:
         """A breaker under the present thresholds, in the state (override included) of the one before."""
         breaker = self.settings.breaker
         wanted = BreakerSettings(
@@ -155,7 +171,11 @@ class Upstream:
         )
         if known is not None and known.breaker.settings == wanted:
             return known.breaker
-        row = known.breaker.row if known is not None else None
+        row = (
+            build.rows.row(f"breaker:{self.name}/{url}", common=layout.COMMON_CELLS, own=layout.OWN_CELLS)
+            if known is None
+            else known.breaker.row
+        )
         return Breaker(name, wanted, row=row, on_transition=build.on_transition)
 
     def close(self) -> None:
@@ -212,6 +232,7 @@ class Build:
     limits: Limits
     response_rules: FieldRules
     on_transition: Callable[[Transition], None]
+    rows: Rows
 
 
 class Pipeline:
@@ -223,6 +244,10 @@ class Pipeline:
         deadlines: What watches over time.
         on_transition: Told of every change of a circuit breaker.
         previous: The configuration before; what guards an upstream that stays keeps its state.
+        rows: Where the numbers of breakers, budgets and bulkheads are kept.
+
+    Raises:
+        ScoreboardFull: The workers' shared memory holds no more upstreams.
     """
 
     def __init__(
@@ -233,6 +258,7 @@ class Pipeline:
         deadlines: Deadlines,
         on_transition: Callable[[Transition], None],
         previous: Pipeline | None = None,
+        rows: Rows | None = None,
     ) -> None:
         self.settings = settings
         limits = settings.limits
@@ -249,6 +275,7 @@ class Pipeline:
                 }
             ),
             on_transition=on_transition,
+            rows=rows or PrivateRows(),
         )
         before = previous.upstreams if previous is not None else {}
         self.upstreams: dict[str, Upstream] = {

@@ -38,7 +38,7 @@ class Engine:
     Args:
         store: Where records live.
         clock: For this process's own times; leases go by the store's clock.
-        sent: Memory of keys that were sent; workers share one that was made before they were forked.
+        sent: Memory of keys that were sent; workers share one.
         observe: Called with the name of an operation of the store that a request waited for (``claim``,
             ``complete``, ``release``, ``mark_unknown``) and the seconds that it took.
 

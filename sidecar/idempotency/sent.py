@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from struct import Struct
+from zlib import crc32
 
 _PLACES = 8  # ids in a row
 _TAG_BYTES = 16  # of an id's hexadecimal digits: 64 bits
@@ -16,6 +17,7 @@ _EXPIRIES = Struct(f"={_PLACES}d")
 _EXPIRY = Struct("=d")
 _ROW_BYTES = _TAGS_BYTES + _EXPIRIES.size
 _FREE = b"\0"
+_CAPACITY = 1 << 18
 
 
 class SentKeys:
@@ -25,18 +27,24 @@ class SentKeys:
     row is full the id that expires first gives way. 24 bytes an id. An id is told from another by 64 bits;
     an error would be on the side of a refusal.
 
-    Memory is mapped, not allocated: a table made before ``fork`` is shared by all workers, and pages that
-    were never used cost nothing. What two workers can lose to each other in a race is one id.
+    Memory is mapped, not allocated: processes that map the same file share it, and pages that were never used
+    cost nothing. What two workers can lose to each other in a race is one id.
 
     Args:
         capacity: How many ids fit at most; a multiple of 8.
+        fd: Descriptor of a file of :meth:`size` octets, all 0 at first; by default the memory is private.
     """
 
     __slots__ = ("_memory", "_rows")
 
-    def __init__(self, capacity: int = 1 << 18) -> None:
+    def __init__(self, capacity: int = _CAPACITY, *, fd: int = -1) -> None:
         self._rows = capacity // _PLACES
-        self._memory = mmap.mmap(-1, self._rows * _ROW_BYTES)
+        self._memory = mmap.mmap(fd, self.size(capacity))
+
+    @staticmethod
+    def size(capacity: int = _CAPACITY) -> int:
+        """Octets of memory for ``capacity`` ids."""
+        return capacity // _PLACES * _ROW_BYTES
 
     def add(self, record_id: str, expires_at: float) -> None:
         """Remember ``record_id`` until ``expires_at``, seconds of the monotonic clock."""
@@ -68,8 +76,9 @@ class SentKeys:
             _EXPIRY.pack_into(self._memory, _expiry_of(start, position - start), 0.0)
 
     def _place(self, record_id: str) -> tuple[bytes, int]:
-        """The id's tag and where its row begins. Forked processes hash alike."""
-        return record_id[:_TAG_BYTES].encode(), hash(record_id) % self._rows * _ROW_BYTES
+        """The id's tag and where its row begins: the same in every process, unlike ``hash``."""
+        octets = record_id.encode()
+        return octets[:_TAG_BYTES], crc32(octets) % self._rows * _ROW_BYTES
 
 
 def _expiry_of(start: int, position: int) -> int:

@@ -31,7 +31,7 @@ class RetryBudget:
         ValueError: A value is out of its range.
     """
 
-    __slots__ = ("_cells", "_mine", "_minimum", "_share", "row")
+    __slots__ = ("_cells", "_mine", "_minimum", "row", "share")
 
     def __init__(self, share: float = 0.2, minimum: int = 3, *, row: Row | None = None) -> None:
         if not 0 <= share <= 1 or minimum < 0:
@@ -39,7 +39,7 @@ class RetryBudget:
         self.row = row = row or Row.private(common=COMMON_CELLS, own=OWN_CELLS)
         self._cells = row.cells
         self._mine = row.mine
-        self._share = share
+        self.share = share
         self._minimum = minimum
 
     def __repr__(self) -> str:
@@ -80,4 +80,4 @@ class RetryBudget:
     @property
     def allowed(self) -> int:
         """Retries that may be under way now."""
-        return max(self._minimum, int(self._share * self.active))
+        return max(self._minimum, int(self.share * self.active))

@@ -66,3 +66,26 @@ class Row:
         """The sum over all workers of the own cell at ``offset``."""
         cells = self.cells
         return sum([cells[start + offset] for start in self.everyone])
+
+
+class Rows(Protocol):
+    """Where rows come from, and how one worker wakes another."""
+
+    def row(self, name: str, *, common: int, own: int) -> Row:
+        """The row called ``name``, with at least so many common and own cells."""
+        ...
+
+    def ring(self, worker: int) -> None:
+        """Have ``worker`` see whether it is its turn to hand out permits."""
+        ...
+
+
+class PrivateRows:
+    """Rows for one process: a new one each time, since whoever wants to keep one keeps it."""
+
+    def row(self, name: str, *, common: int, own: int) -> Row:  # noqa: ARG002 - as the protocol has it
+        """A new row, whatever its name."""
+        return Row.private(common=common, own=own)
+
+    def ring(self, worker: int) -> None:
+        """There is no other worker."""

@@ -1,8 +1,8 @@
 """Rows in memory that the workers of one sidecar share.
 
-The supervisor makes one :class:`Scoreboard` before it forks; the mapping, its file descriptor and the
-doorbells are inherited. Each worker then calls :meth:`Scoreboard.join` with its index and asks for rows by
-name: workers that give the same name get the same row. When a worker has died, :meth:`Scoreboard.forget`
+The first process makes one :class:`Scoreboard`; those that it starts inherit its descriptors, and attach to
+it by its :attr:`~Scoreboard.handle`. Each then calls :meth:`Scoreboard.join` with its index and asks for rows
+by name: workers that give the same name get the same row. When a worker has died, :meth:`Scoreboard.forget`
 gives back what it held.
 
 The mapping begins with a directory, two cells a row for a digest of its name, so that looking for a name
@@ -22,7 +22,7 @@ import os
 import tempfile
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from sidecar.scoreboard.row import Row
 
@@ -35,6 +35,27 @@ MOST_OWN: Final = 48
 _CELL: Final = 8  # bytes
 _ENTRY: Final = 2  # cells of a row's entry in the directory; both 0 while the row is free
 _OWN_WIDTH: Final = MOST_OWN + 1  # the last says whether the worker uses the row
+
+
+class Handle(NamedTuple):
+    """What a process needs to attach to a scoreboard whose descriptors it has inherited.
+
+    Attributes:
+        workers: How many processes share it.
+        rows: How many rows there may be at once.
+        fd: The mapping's descriptor.
+        bells: Each worker's doorbell, reading end first.
+    """
+
+    workers: int
+    rows: int
+    fd: int
+    bells: tuple[tuple[int, int], ...]
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that must be inherited."""
+        return (self.fd, *(fd for bell in self.bells for fd in bell))
 
 
 class ScoreboardFull(Exception):  # noqa: N818 - says what it is
@@ -58,23 +79,36 @@ class RecordLock:
 
 
 class Scoreboard:
-    """Shared rows for ``workers`` processes, and a doorbell for each.
+    """Shared rows for some processes, and a doorbell for each.
 
-    Args:
-        workers: How many processes share it, at least 1.
-        rows: How many rows there may be at once.
+    Attributes:
+        handle: What others attach by.
+        worker: The number of this process.
     """
 
-    def __init__(self, workers: int, rows: int = 1024) -> None:
-        self.workers = workers
+    def __init__(self, handle: Handle) -> None:
+        self.handle = handle
         self.worker = 0
-        self._rows = rows
-        self._width = MOST_COMMON + workers * _OWN_WIDTH
-        size = rows * (_ENTRY + self._width) * _CELL
-        self._fd = _nameless_file(size)
-        self._cells = memoryview(mmap.mmap(self._fd, size)).cast("q")
-        self._directory_lock = RecordLock(self._fd, 0)
-        self._bells = [_bell() for _ in range(workers)]
+        self._rows = handle.rows
+        self._width = MOST_COMMON + handle.workers * _OWN_WIDTH
+        self._cells = memoryview(mmap.mmap(handle.fd, _size(handle.workers, handle.rows))).cast("q")
+        self._directory_lock = RecordLock(handle.fd, 0)
+
+    @classmethod
+    def make(cls, workers: int, rows: int = 1024) -> Scoreboard:
+        """A new one.
+
+        Args:
+            workers: How many processes share it, at least 1.
+            rows: How many rows there may be at once.
+        """
+        fd = nameless_file(_size(workers, rows))
+        return cls(Handle(workers, rows, fd, tuple(_bell() for _ in range(workers))))
+
+    @property
+    def workers(self) -> int:
+        """How many processes share it."""
+        return self.handle.workers
 
     def join(self, worker: int) -> None:
         """Be worker number ``worker`` from now on (from 0), with nothing left of its predecessor."""
@@ -129,12 +163,12 @@ class Scoreboard:
     def ring(self, worker: int) -> None:
         """Wake ``worker``'s event loop: it may be its turn to hand out permits."""
         with suppress(BlockingIOError):  # a full pipe has woken it already
-            os.write(self._bells[worker][1], b"\0")
+            os.write(self.handle.bells[worker][1], b"\0")
 
     @property
     def doorbell(self) -> int:
         """A file descriptor, readable once this worker was rung."""
-        return self._bells[self.worker][0]
+        return self.handle.bells[self.worker][0]
 
     def answer(self) -> None:
         """Silence the own doorbell."""
@@ -144,10 +178,8 @@ class Scoreboard:
 
     def close(self) -> None:
         """Close this process's descriptors. Its rows must not be used after that."""
-        for bell in self._bells:
-            for fd in bell:
-                os.close(fd)
-        os.close(self._fd)
+        for fd in self.handle.descriptors:
+            os.close(fd)
 
     # Where things are, in cells from the beginning.
 
@@ -158,7 +190,7 @@ class Scoreboard:
         return self._start(index) + MOST_COMMON + worker * _OWN_WIDTH
 
     def _lock(self, index: int) -> RecordLock:
-        return RecordLock(self._fd, self._start(index) * _CELL)
+        return RecordLock(self.handle.fd, self._start(index) * _CELL)
 
     # The directory. Its lock is held, and a row's may be taken while it is, never the other way round.
 
@@ -193,10 +225,15 @@ class Scoreboard:
             cells[index * _ENTRY] = cells[index * _ENTRY + 1] = 0
 
 
-def _nameless_file(size: int) -> int:
+def _size(workers: int, rows: int) -> int:
+    """Octets of the mapping."""
+    return rows * (_ENTRY + MOST_COMMON + workers * _OWN_WIDTH) * _CELL
+
+
+def nameless_file(size: int) -> int:
     """A descriptor of a file that only this process and its children have, in memory where possible."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("sidecar-scoreboard")
+        fd = os.memfd_create("sidecar")
     else:  # pragma: no cover - macOS has none
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())

@@ -8,7 +8,7 @@ from sidecar.balancing import RoundRobin
 from sidecar.breaker.core import Breaker
 from sidecar.breaker.settings import BreakerSettings
 from sidecar.breaker.states import Mode
-from sidecar.health import Health
+from sidecar.health import UNHEALTHY_AFTER, Health
 
 NOW = 1000.0
 
@@ -21,6 +21,10 @@ class Host:
 
     def close_down(self, seconds: float = 60) -> None:
         self.breaker.override(Mode.FORCED_OPEN, NOW, seconds=seconds)
+
+    def fail_checks(self) -> None:
+        for _ in range(UNHEALTHY_AFTER):
+            self.health.record(passed=False)
 
 
 @pytest.fixture
@@ -57,13 +61,14 @@ def test_the_host_just_tried_is_better_than_none(hosts):
 
 def test_an_unhealthy_host_gets_nothing_while_another_is_well(hosts):
     a, b, c = hosts.hosts
-    a.health.healthy = b.health.healthy = False
+    a.fail_checks()
+    b.fail_checks()
     assert picked(hosts, 3, tried=c) == "ccc"
 
 
 def test_when_all_are_unhealthy_all_are_tried(hosts):
     for host in hosts.hosts:
-        host.health.healthy = False
+        host.fail_checks()
     assert picked(hosts, 4) == "abca"
 
 

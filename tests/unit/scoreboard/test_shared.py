@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def board() -> Iterator[Scoreboard]:
-    board = Scoreboard(workers=3, rows=8)
+    board = Scoreboard.make(workers=3, rows=8)
     yield board
     board.close()
 
