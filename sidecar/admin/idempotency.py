@@ -82,7 +82,7 @@ async def release_record(request: web.Request, control: Control) -> web.Response
     members.nothing_else()
     record_id = _id_in(request)
     with _refusals():
-        await operator_of(control).release(record_id, reason=reason, who=request["who"])
+        await operator_of(control).release(record_id)
     return json_answer({"id": record_id, "released": True})
 
 
@@ -96,9 +96,7 @@ async def resolve_record(request: web.Request, control: Control) -> web.Response
     record_id = _id_in(request)
     with _refusals():
         try:
-            await operator_of(control).resolve(
-                record_id, status=status, headers=headers, body=body, reason=reason, who=request["who"]
-            )
+            await operator_of(control).resolve(record_id, status=status, headers=headers, body=body)
         except ValueError as error:
             raise BadRequest(str(error)) from None
     return await _shown(control, record_id)

@@ -1,8 +1,7 @@
-"""What operators can see and do: the admin API and ``sidecar keys`` call this."""
+"""What operators can see and do: the admin API calls this, and tells in the log who decided what, and why."""
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from sidecar.idempotency.core import Response
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 LONGEST_PAGE = 1000
 DEFAULT_TTL = 86_400.0
 """Seconds that a resolved record of a route that is no longer configured is kept."""
-
-_logger = logging.getLogger(__name__)
 
 
 class RecordNotFoundError(LookupError):
@@ -93,7 +90,7 @@ class Operator:
         caller = [[given[name]] if name in given else [] for name in policy.scope]
         return await self.get(policy.record_id(caller, parse_key([key])))
 
-    async def release(self, record_id: str, *, reason: str, who: str) -> None:
+    async def release(self, record_id: str) -> None:
         """Free the key of a record whose outcome is unknown or whose lease has run out.
 
         Raises:
@@ -101,19 +98,10 @@ class Operator:
             RecordBusyError: It is executing or completed.
             StoreError: The store is down.
         """
-        settled = await self._store.free(record_id)
-        self._check(record_id, settled)
-        _logger.warning("idempotency record %s released by %s: %s", record_id, who, reason)
+        self._check(record_id, await self._store.free(record_id))
 
     async def resolve(
-        self,
-        record_id: str,
-        *,
-        status: int,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        reason: str,
-        who: str,
+        self, record_id: str, *, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
     ) -> None:
         """Decide an unknown outcome: from now on the key is answered with this response.
 
@@ -130,9 +118,7 @@ class Operator:
         policy = self._policies.get((await self.get(record_id)).route)
         kept = policy.replayable(headers) if policy is not None else tuple(headers)
         ttl = policy.ttl if policy is not None else DEFAULT_TTL
-        settled = await self._store.resolve(record_id, Response(status, kept, body), ttl)
-        self._check(record_id, settled)
-        _logger.warning("idempotency record %s resolved as %d by %s: %s", record_id, status, who, reason)
+        self._check(record_id, await self._store.resolve(record_id, Response(status, kept, body), ttl))
 
     @staticmethod
     def _check(record_id: str, settled: Settled) -> None:

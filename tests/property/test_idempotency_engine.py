@@ -165,7 +165,7 @@ class EngineMachine(RuleBasedStateMachine):
         if any(record_id in sidecar.engine._ledger.running for sidecar in self.sidecars):
             return  # still at work somewhere: who releases that decides for a second execution
         try:
-            self.run(operator.release(record_id, reason="undone", who="test"))
+            self.run(operator.release(record_id))
         except (RecordBusyError, RecordNotFoundError, StoreError):
             return
         self.executed[key] = 0
