@@ -43,6 +43,20 @@ class Attempts:
         self._retries = metrics.retries.children("outcome", RETRY_OUTCOMES)
         self._skipped = metrics.retry_skipped.children("reason", [skip.value for skip in Skip])
 
+    def refusal(self, exchange: Exchange) -> CircuitOpen | None:
+        """The answer where no breaker is known to let a request pass: nothing else is built for one."""
+        plan = exchange.plan
+        upstream = plan.upstream
+        if not upstream.refusing or not plan.fails_fast:
+            return None
+        seconds = upstream.balancer.refusal(exchange.started)
+        if not seconds:
+            upstream.refusing = False
+            return None
+        exchange.breaker = "open"
+        self._skip(exchange, Skip.BREAKER_OPEN)
+        return _circuit_open(seconds)
+
     async def send(self, exchange: Exchange, fields: bytes) -> ResponseHead:
         """Send the request, again where that is safe; the response's body is still to come.
 
@@ -133,12 +147,9 @@ class Attempts:
         now = time.monotonic() if exchange.attempts else exchange.started
         picked = upstream.balancer.pick(now, tried)
         if picked is None:
+            upstream.refusing = True
             exchange.breaker = "open"
-            raise CircuitOpen(
-                "the upstream's circuit breaker is open",
-                reason="breaker",
-                retry_after=upstream.balancer.retry_after(now),
-            )
+            raise _circuit_open(upstream.balancer.retry_after(now))
         host, permit = picked
         exchange.upstream_host = host
         exchange.breaker = "closed" if not permit & PHASE else _PHASES[host.breaker.phase(now)]
@@ -279,8 +290,8 @@ class Attempts:
         return verdict.delay
 
     def _skip(self, exchange: Exchange, reason: Skip) -> None:
-        exchange.retry_skipped = reason.value
-        self._skipped[reason.value].value += 1
+        exchange.retry_skipped = reason
+        self._skipped[reason].value += 1
 
     def _settle(self, exchange: Exchange, upstream: Upstream, status: int) -> None:
         """Tell the breaker and the metric what an answer with ``status`` says of the host."""
@@ -373,6 +384,10 @@ class Attempts:
             upstream.permits.release()
 
 
+def _circuit_open(seconds: float) -> CircuitOpen:
+    return CircuitOpen("the upstream's circuit breaker is open", reason="breaker", retry_after=seconds)
+
+
 def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
     """How much of the request's body is kept for another attempt, or for a dead letter."""
     if exchange.key is not None or exchange.plan.dead_letter:
@@ -386,7 +401,7 @@ def _classify(
     """How an attempt failed, and the seconds that a ``Retry-After`` asks for."""
     if exchange.head.upgrade is not None:
         return Failure.UPGRADE, None
-    if exchange.plan.fallback in (None, upstream) and upstream.balancer.refuses(exchange.head_at):
+    if exchange.plan.fallback in (None, upstream) and upstream.balancer.refusal(exchange.head_at):
         return Failure.BREAKER_OPEN, None
     if response is None:
         assert error is not None

@@ -6,6 +6,7 @@ has just been tried in vain, comes last and not never: if it is the only one lef
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -70,9 +71,15 @@ class RoundRobin(Generic[H]):
         """Seconds until the first host may let an attempt pass."""
         return min(host.breaker.retry_after(now) for host in self.hosts)
 
-    def refuses(self, now: float) -> bool:
-        """Whether no host would let an attempt pass, whoever made it."""
-        return all(host.breaker.refuses(now) for host in self.hosts)
+    def refusal(self, now: float) -> float:
+        """Seconds for which no host will let an attempt pass; 0 if one might."""
+        shortest = math.inf
+        for host in self.hosts:
+            seconds = host.breaker.refusal(now)
+            if not seconds:
+                return 0.0
+            shortest = min(shortest, seconds)
+        return shortest
 
     def _pick_in_order_of_preference(self, now: float, tried: H | None) -> tuple[H, int] | None:
         in_turn = self.hosts[self._next :] + self.hosts[: self._next]

@@ -72,6 +72,7 @@ class Upstream:
     Attributes:
         outcomes: What a response's status says of the host, by status.
         is_final: Whether a response is passed on without asking if it should be tried again, by status.
+        refusing: An attempt has found no breaker that let it pass, and perhaps the next one will not either.
         attempts: Cells of ``upstream_attempts_total`` by outcome.
         rejected: Cells of ``bulkhead_rejected_total`` by reason.
     """
@@ -101,6 +102,7 @@ class Upstream:
         )
         self.hosts = tuple(self._host(url, build, previous) for url in settings.hosts)
         self.balancer = RoundRobin(self.hosts)
+        self.refusing = False
         bulkhead = settings.bulkhead
         self.adaptive = GradientLimit(bulkhead.max_concurrent) if bulkhead.adaptive else None
         # What is in flight goes on counting under the new bounds.
@@ -196,6 +198,7 @@ class Plan:
         results: Cells of ``idempotency_requests_total`` by result.
         total: Seconds for the whole exchange; ``None`` for no limit.
         protected: Methods whose keys are looked at.
+        fails_fast: Whether an open breaker leaves nothing to do but to answer.
         dead_letter: Whether mutating requests that find no working upstream are kept.
     """
 
@@ -220,6 +223,7 @@ class Plan:
         self.total = upstream.timeouts.total
         self.protected = policy.methods if policy.enabled else frozenset()
         self.dead_letter = route.dead_letter
+        self.fails_fast = fallback is None and not route.dead_letter and route.audit is None
         self.route = route
 
 

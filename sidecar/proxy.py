@@ -106,6 +106,8 @@ class Proxy:
                 # It outlives its client and waits for a store: a task of its own.
                 exchange.has_task = True
                 await self._loop.create_task(self.keyed.run(exchange))
+            elif (refusal := self._attempts.refusal(exchange)) is not None:
+                self.answer_error(exchange, refusal)
             else:
                 await self.forward(exchange)
         except SidecarError as error:
@@ -341,17 +343,16 @@ class Proxy:
         added = exchange.added + exchange.notes
         if not connection.persistent:
             added += b"Connection: close\r\n"
-        answer = error_reply(
+        head, body = error_reply(
             error,
             accept=exchange.head.values(b"accept"),
             correlation_id=exchange.correlation_id,
             added=added,
         )
-        head, _, body = answer.partition(b"\r\n\r\n")
         exchange.head_sent = True
         if not exchange.detached:
             exchange.bytes_out = len(body)
-            connection.write(head + b"\r\n\r\n" if exchange.head.method == b"HEAD" else answer)
+            connection.write(head if exchange.head.method == b"HEAD" else head + body)
 
     def client_gone(self, exchange: Exchange, reason: str) -> None:
         """Nobody is left to answer."""
@@ -366,17 +367,16 @@ class Proxy:
         found = remains(connection.reader.buffer, listener.limits.head)
         correlation_id = choose(found.values(listener.correlation_field), trust=listener.trust_ids)
         request_id = choose(found.values(b"x-request-id"), trust=listener.trust_ids)
-        answer = error_reply(
+        head, body = error_reply(
             error,
             accept=found.values(b"accept"),
             correlation_id=correlation_id,
             added=listener.id_fields % (correlation_id, request_id) + b"Connection: close\r\n",
         )
         connection.persistent = False
-        head, end, body = answer.partition(b"\r\n\r\n")
         if found.method == b"HEAD":
             body = b""
-        connection.write(head + end + body)
+        connection.write(head + body)
         metrics = self.pipeline.unmatched
         metrics.started()
         metrics.ended(found.method, error.answer_status, 0.0)

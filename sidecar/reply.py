@@ -6,6 +6,7 @@ import math
 import re
 import time
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -13,6 +14,7 @@ import orjson
 if TYPE_CHECKING:
     from sidecar.errors import SidecarError
 
+_JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
 _PHRASES: Final = {
     400: b"Bad Request",
@@ -58,6 +60,8 @@ DATE: Final = DateField()
 
 def _accepts_problem(accept: list[bytes]) -> bool:
     """Whether ``Accept`` names RFC 9457's type, and not to refuse it (``q=0``: RFC 9110, section 12.4.2)."""
+    if _PROBLEM not in b",".join(accept).lower():
+        return False
     for value in accept:
         for member in value.lower().split(b","):
             media_type, *parameters = (part.strip(b" \t") for part in member.split(b";"))
@@ -86,30 +90,63 @@ def error_content(error: SidecarError, *, accept: list[bytes], correlation_id: b
         }
         return _PROBLEM, orjson.dumps({**problem, **(error.details or {})})
     content = {"code": error.code, "message": error.message, "correlation_id": identity}
-    return b"application/json", orjson.dumps({"error": {**content, **(error.details or {})}})
+    return _JSON, orjson.dumps({"error": {**content, **(error.details or {})}})
+
+
+def _whole_seconds(seconds: float) -> int:
+    """``Retry-After`` has no fractions; 0 would mean at once."""
+    return max(1, math.ceil(seconds))
 
 
 def error_fields(error: SidecarError) -> list[tuple[bytes, bytes]]:
     """What such an answer has beside its media type and length: the reason, and when to try again."""
     fields = [(b"X-Sidecar-Reason", error.code.lower().encode())]
     if error.retry_after is not None:
-        fields.append((b"Retry-After", b"%d" % max(1, math.ceil(error.retry_after))))
+        fields.append((b"Retry-After", b"%d" % _whole_seconds(error.retry_after)))
     return fields
 
 
-def error_reply(error: SidecarError, *, accept: list[bytes], correlation_id: bytes, added: bytes) -> bytes:
-    """The whole answer as it goes over the wire; ``added`` are field lines of our own, each with its CRLF.
+def error_reply(
+    error: SidecarError, *, accept: list[bytes], correlation_id: bytes, added: bytes
+) -> tuple[bytes, bytes]:
+    """Head and body of the answer as they go over the wire.
 
-    The other arguments are those of :func:`error_content`.
+    Most answers differ in their ids alone, and an open breaker makes as many as there are requests: what they
+    have in common is prepared.
+
+    Args:
+        error: What went wrong.
+        accept: The request's ``Accept`` values.
+        correlation_id: The request's, of the characters that such an id may have.
+        added: Field lines of our own, each with its CRLF.
     """
-    media_type, payload = error_content(error, accept=accept, correlation_id=correlation_id)
-    return b"HTTP/1.1 %d %b\r\n%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
-        error.answer_status,
-        _PHRASES[error.answer_status],
+    if error.details or (accept and _accepts_problem(accept)):
+        media_type, body = error_content(error, accept=accept, correlation_id=correlation_id)
+    else:
+        media_type = _JSON
+        body = b'%b%b"}}' % (_start_of_body(error.code, error.message), correlation_id)
+    retry_after = b""
+    if error.retry_after is not None:
+        retry_after = b"Retry-After: %d\r\n" % _whole_seconds(error.retry_after)
+    head = b"%b%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b\r\n" % (
+        _start_of_head(error.answer_status, error.code),
         DATE.line(),
         media_type,
-        len(payload),
-        b"".join([b"%b: %b\r\n" % field for field in error_fields(error)]),
+        len(body),
+        retry_after,
         added,
-        payload,
+    )
+    return head, body
+
+
+@lru_cache(maxsize=256)
+def _start_of_head(status: int, code: str) -> bytes:
+    return b"HTTP/1.1 %d %b\r\nX-Sidecar-Reason: %b\r\n" % (status, _PHRASES[status], code.lower().encode())
+
+
+@lru_cache(maxsize=256)
+def _start_of_body(code: str, message: str) -> bytes:
+    """The body up to the correlation id."""
+    return orjson.dumps({"error": {"code": code, "message": message, "correlation_id": ""}}).removesuffix(
+        b'"}}'
     )

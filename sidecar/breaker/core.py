@@ -172,17 +172,23 @@ class Breaker:
         """The state."""
         return STATES[self.phase(now)]
 
-    def refuses(self, now: float) -> bool:
-        """Whether every call would be refused: it is open, and does more than observe."""
-        return self.phase(now) == at.OPEN and self._override.mode is not Mode.OBSERVE
+    def refusal(self, now: float) -> float:
+        """Seconds for which every call will be refused; 0 if one might be let through."""
+        cells = self._cells
+        if cells[at.WORD] & at.PHASE != at.OPEN or now * 1e6 >= cells[at.DUE] or self._override.is_observing:
+            return 0.0
+        return self._open_for(now)
 
     def retry_after(self, now: float) -> float:
         """Seconds until a call may be let through: 0 while closed, 1 while half-open (others are probing)."""
         phase = self.phase(now)
         if phase == at.OPEN:
-            # Whole milliseconds, lest 30 seconds and some noise of the arithmetic be rounded up to 31.
-            return max(0.001, round(self._cells[at.OPEN_UNTIL] / 1e6 - now, 3))
+            return self._open_for(now)
         return 1.0 if phase == at.HALF_OPEN else 0.0
+
+    def _open_for(self, now: float) -> float:
+        # Whole milliseconds, lest 30 seconds and some noise of the arithmetic be rounded up to 31.
+        return max(0.001, round(self._cells[at.OPEN_UNTIL] / 1e6 - now, 3))
 
     def stats(self, now: float) -> BreakerStats:
         """Everything about the breaker, for people."""
@@ -245,7 +251,7 @@ class Breaker:
         return self._refusal()
 
     def _refusal(self) -> int:
-        return _UNCOUNTED if self._override.mode is Mode.OBSERVE else REFUSED
+        return _UNCOUNTED if self._override.is_observing else REFUSED
 
     def _settle(self, permit: int, now: float, duration: float, *, failed: bool, hard: bool) -> None:
         if permit != self._cells[at.WORD]:

@@ -15,6 +15,8 @@ LONGEST_OVERRIDE = 30 * 24 * 3600.0
 LONGEST_REASON = 120
 """Bytes of UTF-8 that are kept of a reason."""
 
+_OBSERVE = MODES.index(Mode.OBSERVE)
+
 _MODE, _UNTIL, _LENGTH, _TEXT = range(4)
 _CELL_BYTES = 7  # of the eight, so that no text makes a cell negative
 OVERRIDE_CELLS = _TEXT + -(-LONGEST_REASON // _CELL_BYTES)
@@ -33,6 +35,11 @@ class OverrideRecord:
     def mode(self) -> Mode:
         """Who decides now; whether the time is up is for the caller to see."""
         return MODES[self._cells[self._start + _MODE]]
+
+    @property
+    def is_observing(self) -> bool:
+        """Whether nothing is refused; :attr:`mode` is no value to compare on the path of every call."""
+        return self._cells[self._start + _MODE] == _OBSERVE
 
     @property
     def until(self) -> int:

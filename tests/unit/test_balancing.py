@@ -46,6 +46,16 @@ def test_an_open_breaker_is_passed_over_and_its_turns_are_shared(hosts):
     assert picked(hosts, 6) == "bcbcbc"
 
 
+def test_a_refusal_is_known_when_every_host_refuses_and_lasts_until_the_first_may_not(hosts):
+    a, b, c = hosts.hosts
+    a.close_down(60)
+    b.close_down(20)
+    assert hosts.refusal(NOW) == 0
+    c.close_down(40)
+    assert hosts.refusal(NOW) == 20
+    assert hosts.refusal(NOW + 20) == 0
+
+
 def test_a_retry_avoids_the_host_just_tried(hosts):
     a, b, _ = hosts.hosts
     assert picked(hosts, 1, tried=a) == "b"

@@ -7,12 +7,13 @@ from sidecar.reply import error_reply
 
 
 def reply(*accept, error=None):
-    answer = error_reply(
+    head, body = error_reply(
         error or NoRoute("no route matches"), accept=list(accept), correlation_id=b"c-1", added=b"X-A: b\r\n"
     )
-    head, _, body = answer.partition(b"\r\n\r\n")
-    first, *lines = head.split(b"\r\n")
-    return first, dict(line.split(b": ", 1) for line in lines), json.loads(body)
+    first, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    fields = dict(line.split(b": ", 1) for line in lines)
+    assert fields[b"Content-Length"] == b"%d" % len(body)
+    return first, fields, json.loads(body)
 
 
 def test_the_form_of_the_seed():
@@ -22,6 +23,16 @@ def test_the_form_of_the_seed():
     assert fields[b"X-Sidecar-Reason"] == b"no_route"
     assert fields[b"X-A"] == b"b"
     assert body == {"error": {"code": "NO_ROUTE", "message": "no route matches", "correlation_id": "c-1"}}
+
+
+def test_details_are_members_of_the_error():
+    *_, body = reply(error=NoRoute('no "route" matches', details={"listener": "ingress"}))
+    assert body["error"] == {
+        "code": "NO_ROUTE",
+        "message": 'no "route" matches',
+        "correlation_id": "c-1",
+        "listener": "ingress",
+    }
 
 
 def test_seconds_are_rounded_up():

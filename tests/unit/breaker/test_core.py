@@ -273,6 +273,17 @@ class TestOverrides:
         assert bench.causes == ["forced_open", "override_ended"]
         assert [transition.note for transition in bench.transitions] == ["maintenance", ""]
 
+    def test_a_refusal_is_told_for_as_long_as_it_is_certain(self, bench):
+        assert bench.breaker.refusal(bench.now) == 0
+        bench.breaker.override(Mode.FORCED_OPEN, bench.now, seconds=300)
+        assert bench.breaker.refusal(bench.now) == 300
+        bench.clock.advance(300)
+        assert bench.breaker.refusal(bench.now) == 0
+        bench.fail(times=5)
+        assert 27 <= bench.breaker.refusal(bench.now) <= 33
+        bench.breaker.override(Mode.OBSERVE, bench.now, seconds=300)
+        assert bench.breaker.refusal(bench.now) == 0
+
     def test_the_first_call_after_forced_open_passes(self, bench):
         bench.breaker.override(Mode.FORCED_OPEN, bench.now, seconds=10)
         bench.clock.advance(10.001)
