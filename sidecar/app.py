@@ -19,6 +19,7 @@ from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
 from sidecar.reload import Reloader
 from sidecar.storewatch import StoreWatch, requires_store
+from sidecar.telemetry import MetricsPush, TelemetryMisconfigured
 from sidecar.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def _main(settings: Settings, recompile: Recompiler, log: Log) -> int:
         gc.set_threshold(20_000, 20, 50)
         await app.until_stopped()
         await app.stop()
-    except OSError as error:
+    except (OSError, TelemetryMisconfigured) as error:
         log.error("start failed", message=str(error))  # noqa: TRY400 - our own log; the message is enough
         print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
         return 1
@@ -82,6 +83,7 @@ class App:
         self._listeners = Listeners(gateway.proxy, gateway.deadlines)
         self._admin: list[AdminServer] = []
         self._reloader = Reloader(recompile, self.apply, log, gateway.metrics)
+        self._metrics_push = MetricsPush(settings, log)
 
     # --- the life of the process ------------------------------------------------------------------------
 
@@ -102,6 +104,7 @@ class App:
         self._reloader.start()
         await self._health_checks.follow(self.pipeline)
         self._advising = asyncio.create_task(self._store_watch.advise(self.log), name="store advice")
+        self._metrics_push.start(self.snapshot)
         self.started = True
         self.log.info(
             "started",
@@ -134,6 +137,7 @@ class App:
         await asyncio.gather(self._advising, return_exceptions=True)
         for server in self._admin:
             await server.close()
+        await self._metrics_push.close(self.snapshot)
         await self._gateway.close()
         self.log.info("stopped")
 

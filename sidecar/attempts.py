@@ -202,7 +202,7 @@ class Attempts:
                 )
             )
         else:
-            parent = trace.traceparent
+            parent = trace.child()[1] if trace.sampled else trace.traceparent
         if parent:
             fields = b"%btraceparent: %b\r\n" % (fields, parent)
             for state in trace.tracestate:

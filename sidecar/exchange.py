@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline import Plan, Upstream, UpstreamHost
     from sidecar.settings.model import Timeouts
     from sidecar.tracing.context import TraceContext
-    from sidecar.tracing.record import AttemptRecord
+    from sidecar.tracing.record import AttemptRecord, Link
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _HELD_OCTETS: Final = 64 * 1024
@@ -78,6 +78,7 @@ class Exchange:
         bytes_out: Octets of the response's body so far.
         attempts: How often it was sent upstream, or tried to be.
         attempt_records: For spans, where the request is sampled.
+        links: To spans of other traces.
         upstream_host: Host of the last attempt.
         idempotency: What came of the key; empty without one.
         claim: Id of the record that protects the key, once it is known.
@@ -140,6 +141,7 @@ class Exchange:
         "held",
         "idempotency",
         "key",
+        "links",
         "looked_at",
         "metrics",
         "notes",
@@ -205,6 +207,7 @@ class Exchange:
         self.body_limit: int | None = None
         self.attempts = 0
         self.attempt_records: list[AttemptRecord] | None = None
+        self.links: tuple[Link, ...] = ()
         self.upstream: UpstreamConnection | None = None
         self.upstream_host: UpstreamHost | None = None
         self.idempotency = ""
@@ -241,6 +244,12 @@ class Exchange:
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status}>"
+
+    @property
+    def span(self) -> bytes:
+        """Trace id and span id, 24 raw bytes, where the request becomes spans."""
+        trace = self.trace
+        return bytes.fromhex(trace.trace_id + trace.span_id) if self.attempt_records is not None else b""
 
     # --- waiting ----------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,13 +14,12 @@ from sidecar.metrics.names import Metrics
 from sidecar.metrics.process import define_process_metrics
 from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
-from sidecar.otlp import traces_target
 from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
 from sidecar.settings.restart import check_reloadable
 from sidecar.spans import Spans
 from sidecar.spool.lazy import LazySpool
-from sidecar.tracing.sampling import sampler_for
+from sidecar.telemetry import Tracing
 from sidecar.version import VERSION
 
 if TYPE_CHECKING:
@@ -30,13 +28,9 @@ if TYPE_CHECKING:
     from sidecar.log import Log
     from sidecar.scoreboard.shared import Scoreboard
     from sidecar.settings.model import Settings
-    from sidecar.tracing.sampling import Sampler
-    from sidecar.tracing.tracer import Tracer
     from sidecar.workers.commons import Commons
 
 _SWEEP_SECONDS: Final = 0.25
-_TRACER_SECONDS: Final = 2.0
-"""Seconds that the last spans have to reach the collector."""
 
 
 class Front(Protocol):
@@ -98,19 +92,18 @@ class Gateway:
             sent=commons.sent if commons is not None else None,
             observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
         )
-        self.tracer = _start_tracer(settings, log)
+        tracing = self._tracing = Tracing(settings, log)
         self.pipeline = self._build(settings)
-        sampler = self._sampler = self._sampler_for(settings)
         self.proxy = Proxy(
             self.pipeline,
             engine=self.engine,
             metrics=self.metrics,
             log=log,
             deadlines=self.deadlines,
-            sampler=sampler,
-            tracer=self.tracer,
+            sampler=tracing.sampler,
+            tracer=tracing.tracer,
         )
-        spans = Spans(sampler, self.tracer)
+        spans = Spans(tracing.sampler, tracing.tracer)
         self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)
         self.spool = LazySpool(Path(settings.spool.dir))
         self.events = EventService(
@@ -123,9 +116,6 @@ class Gateway:
         )
         self._sweeping: asyncio.Task[None] | None = None
         self._expose()
-
-    def _sampler_for(self, settings: Settings) -> Sampler:
-        return sampler_for(settings.tracing.sample if self.tracer is not None else 0.0, os.environ)
 
     def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
         return Pipeline(
@@ -160,16 +150,14 @@ class Gateway:
             OSError: A new listener's address is taken, or a certificate cannot be read.
             RestartNeeded: A setting has changed that cannot change while the process runs.
         """
-        can_trace = self.tracer is not None or traces_target(os.environ) is None
-        check_reloadable(self.settings, settings, can_trace=can_trace)
+        check_reloadable(self.settings, settings, can_trace=self._tracing.can_trace)
         old = self.pipeline
         new = self._build(settings, old)
         await front.update(settings)
         new.take_over()
         self.pipeline = new
         self.proxy.pipeline = new
-        if self.tracer is not None:
-            self._sampler.become(self._sampler_for(settings))
+        self._tracing.follow(settings)
         if settings.log.level != self.settings.log.level:  # else an operator may have chosen another one
             self.log.set_level(settings.log.level)
         self.settings = settings
@@ -202,8 +190,7 @@ class Gateway:
         await self.spool.close()
         await self.engine.aclose()
         self.pipeline.close()
-        if self.tracer is not None:
-            await asyncio.to_thread(self.tracer.close, _TRACER_SECONDS)
+        await self._tracing.close()
         self.deadlines.close()
 
     async def _sweep(self) -> None:
@@ -221,7 +208,7 @@ class Gateway:
         """Let scrapes read what lives elsewhere."""
         metrics, log = self.metrics, self.log
         metrics.log_lines_dropped.value_from(lambda: log.dropped)
-        tracer = self.tracer
+        tracer = self._tracing.tracer
         if tracer is not None:
             metrics.spans_dropped.value_from(lambda: tracer.exporter.dropped)
             metrics.spans_exported.value_from(lambda: tracer.exporter.exported)
@@ -271,12 +258,3 @@ def _open_store(settings: Settings) -> IdempotencyStore:
     return RedisIdempotencyStore(
         settings.store, key_prefix=f"idempotency:{settings.service}:", timeout=settings.store_timeout
     )
-
-
-def _start_tracer(settings: Settings, log: Log) -> Tracer | None:
-    target = traces_target(os.environ)
-    if target is None or settings.tracing.sample <= 0:
-        return None
-    from sidecar.tracing.tracer import start_tracer  # noqa: PLC0415 - protobuf is loaded only when needed
-
-    return start_tracer(target, service=settings.service, version=VERSION, environ=os.environ, log=log)

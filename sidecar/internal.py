@@ -251,7 +251,11 @@ class InternalCalls:
             error=error,
         )
         self._spans.export_attempts(
-            trace, attempts, head.method.decode("latin-1"), head.target.decode("latin-1")
+            trace,
+            attempts,
+            method=head.method.decode("latin-1"),
+            target=head.target.decode("latin-1"),
+            correlation_id=exchange.correlation_id.decode(),
         )
 
     async def _read(self, exchange: Exchange, response: ResponseHead, wanted: int) -> bytes | None:

@@ -21,6 +21,7 @@ from sidecar.idempotency.execution import UNPROTECTED
 from sidecar.idempotency.fingerprint import Fingerprinter
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, phrase_of
+from sidecar.tracing.record import Link
 from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
@@ -88,7 +89,9 @@ class Keyed:
             exchange.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
             exchange.fingerprinter.update(exchange.body)
             fingerprint = exchange.fingerprinter.provisional()
-        return await self._engine.claim(policy, record_id, fingerprint, exchange.correlation_id.decode())
+        return await self._engine.claim(
+            policy, record_id, fingerprint, exchange.correlation_id.decode(), exchange.span
+        )
 
     # --- execute ----------------------------------------------------------------------------------------
 
@@ -201,6 +204,8 @@ class Keyed:
         """Answer with the first request's response: its status, fields and body, to the octet."""
         connection = exchange.connection
         self._proxy.count_key(exchange, replay.result)
+        if replay.span:
+            exchange.links = (Link(replay.span[:16].hex(), replay.span[16:].hex()),)
         if connection.draining or not exchange.request_done:
             connection.persistent = False
         exchange.status = replay.status

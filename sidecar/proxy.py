@@ -32,6 +32,7 @@ from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
 from sidecar.reply import error_reply
 from sidecar.responses import is_event_stream
+from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
 from sidecar.tracing.record import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
@@ -54,7 +55,9 @@ if TYPE_CHECKING:
 _SWITCHING: Final = 101
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
-_FORWARDED: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"))
+_FORWARDED: Final = frozenset(
+    (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"baggage")
+)
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
 
@@ -231,6 +234,8 @@ class Proxy:
             lines += connection.listener.proto_field
         if b"x-forwarded-host" not in special and head.host:
             lines += b"X-Forwarded-Host: %b\r\n" % head.host
+        for value in valid_baggage(special.get(b"baggage", ())):
+            lines += b"baggage: %b\r\n" % value
         return exchange.added + lines
 
     def _relay_at_once(self, exchange: Exchange, response: ResponseHead) -> bool:
@@ -473,5 +478,6 @@ class Proxy:
                 reason=exchange.reason.partition(":")[0],
                 retry_skipped=exchange.retry_skipped,
                 attempts=exchange.attempt_records or [],
+                links=exchange.links,
             )
         )

@@ -89,12 +89,22 @@ class Spans:
         )
 
     def export_attempts(
-        self, trace: TraceContext, attempts: Sequence[AttemptRecord], method: str, target: str
+        self,
+        trace: TraceContext,
+        attempts: Sequence[AttemptRecord],
+        *,
+        method: str,
+        target: str,
+        correlation_id: str,
     ) -> None:
         """Export the attempts to send a request, as CLIENT spans below that of ``trace``."""
         if self._tracer is not None:
+            common: dict[str, AttributeValue] = {
+                "http.request.method": method,
+                "correlation.id": correlation_id,
+            }
             for number, attempt in enumerate(attempts):
-                self._tracer.span(_client_span(trace, attempt, number, method, target))
+                self._tracer.span(_client_span(trace, attempt, number, target, common))
 
 
 def traceparent_of(trace: TraceContext) -> str:
@@ -105,11 +115,15 @@ def traceparent_of(trace: TraceContext) -> str:
 
 
 def _client_span(
-    trace: TraceContext, attempt: AttemptRecord, number: int, method: str, target: str
+    trace: TraceContext,
+    attempt: AttemptRecord,
+    number: int,
+    target: str,
+    common: Mapping[str, AttributeValue],
 ) -> SpanRecord:
     port = f":{attempt.port}" if attempt.port else ""
     attributes: dict[str, AttributeValue] = {
-        "http.request.method": method,
+        **common,
         "url.full": f"{attempt.scheme}://{attempt.host}{port}{target}",
         "server.address": attempt.host,
         "sidecar.upstream": attempt.upstream,
@@ -122,7 +136,7 @@ def _client_span(
     if number:
         attributes["http.request.resend_count"] = number
     return SpanRecord(
-        name=method,
+        name=str(common["http.request.method"]),
         kind="client",
         trace_id=trace.trace_id,
         span_id=attempt.span_id,

@@ -171,6 +171,7 @@ def _fields(exchange: Exchange) -> list[tuple[bytes, bytes]]:
         fields.append((b"X-Forwarded-Proto", connection.listener.scheme.encode()))
     if b"x-forwarded-host" not in special and head.host:
         fields.append((b"X-Forwarded-Host", head.host))
+    fields += [(b"baggage", value) for value in special.get(b"baggage", ())]
     return fields
 
 

@@ -12,8 +12,8 @@ binary that only this module looks into (version 1; offset, length)::
            23  13  executing: when the lease runs out; else: when it was settled (Unix milliseconds)
            36  13  when it was claimed
     tail   49  13  big-endian: lengths of fingerprint (1), route (2) and correlation id (2), status (2),
-                   length of headers (4), body kept (1), reserved (1)
-           62      fingerprint, route, correlation id, headers, body (to the end)
+                   length of headers (4), body kept (1), length of span (1)
+           62      fingerprint, route, correlation id, span, headers, body (to the end)
     headers        number of fields (2), lengths of all names and values (4 each), names and values
 
 An executing record whose lease has run out *is* unknown; nobody needs to write that down. A freed record
@@ -63,14 +63,15 @@ _FINGERPRINT_START = HEAD_BYTES + _TAIL.size
 
 def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
     """The tail of the record that ``claim`` makes, with its response once there is one."""
-    fingerprint, route, correlation_id = (
+    fingerprint, route, correlation_id, span = (
         claim.fingerprint,
         claim.route.encode(),
         claim.correlation_id.encode(),
+        claim.span,
     )
     if response is None:
-        lengths = _TAIL.pack(len(fingerprint), len(route), len(correlation_id), 0, 0, 0, 0)
-        return b"".join((lengths, fingerprint, route, correlation_id))
+        lengths = _TAIL.pack(len(fingerprint), len(route), len(correlation_id), 0, 0, 0, len(span))
+        return b"".join((lengths, fingerprint, route, correlation_id, span))
     status, headers, body = response
     fields = [part for line in headers for part in line]
     table = _table(len(fields)).pack(len(headers), *map(len, fields))
@@ -82,9 +83,9 @@ def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
         status,
         len(table) + len(names_and_values),
         body is not None,
-        0,
+        len(span),
     )
-    return b"".join((lengths, fingerprint, route, correlation_id, table, names_and_values, body or b""))
+    return b"".join((lengths, fingerprint, route, correlation_id, span, table, names_and_values, body or b""))
 
 
 def decode(record_id: str, encoded: bytes, now: int, *, brief: bool = False) -> Record | None:
@@ -118,12 +119,13 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
         return None
     state, loss = STATES[letter], _LOSS_OF[encoded[6:7]]
     moment, created_at = int(encoded[23:36]), int(encoded[36:49])
-    fingerprint_length, route_length, correlation_length, status, headers_length, kept, _ = _TAIL.unpack_from(
-        encoded, HEAD_BYTES
+    fingerprint_length, route_length, correlation_length, status, headers_length, kept, span_length = (
+        _TAIL.unpack_from(encoded, HEAD_BYTES)
     )
     route_start = _FINGERPRINT_START + fingerprint_length
     correlation_start = route_start + route_length
-    headers_start = correlation_start + correlation_length
+    span_start = correlation_start + correlation_length
+    headers_start = span_start + span_length
     body_start = headers_start + headers_length
     if len(encoded) < (headers_start if brief else body_start):
         raise ValueError("it is cut short")
@@ -143,12 +145,13 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
         encoded[7:23],
         encoded[_FINGERPRINT_START:route_start],
         encoded[route_start:correlation_start].decode(),
-        encoded[correlation_start:headers_start].decode(),
+        encoded[correlation_start:span_start].decode(),
         created_at / 1000,
         lease_until,
         settled_at,
         response,
         loss,
+        encoded[span_start:headers_start],
     )
 
 

@@ -128,6 +128,7 @@ class Record(NamedTuple):
         settled_at: When the record was completed or became unknown; ``None`` while executing.
         response: What is replayed; ``None`` unless completed.
         loss: Why the outcome is unknown; ``None`` unless it is.
+        span: Trace id and span id of the request that executed, 24 raw bytes; empty if it was not sampled.
     """
 
     id: str
@@ -141,6 +142,7 @@ class Record(NamedTuple):
     settled_at: float | None = None
     response: Response | None = None
     loss: Loss | None = None
+    span: bytes = b""
 
 
 def judge(record: Record, match: Match) -> Verdict:

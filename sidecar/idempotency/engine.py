@@ -95,7 +95,12 @@ class Engine:
         return take(policy.kind, method, target, media_type, body)
 
     async def claim(
-        self, policy: RoutePolicy, record_id: str, fingerprint: Fingerprint, correlation_id: str
+        self,
+        policy: RoutePolicy,
+        record_id: str,
+        fingerprint: Fingerprint,
+        correlation_id: str,
+        span: bytes = b"",
     ) -> Execution | UnprotectedExecution | Replay | Undecided:
         """Ask for the right to execute a request.
 
@@ -104,6 +109,7 @@ class Engine:
             record_id: From :meth:`RoutePolicy.record_id`.
             fingerprint: Of the whole request; a provisional one where the body streams.
             correlation_id: Of this request.
+            span: Its trace id and span id, 24 raw bytes, if it is sampled: replays link to it.
 
         Raises:
             KeyConflict: The key belongs to another request.
@@ -122,6 +128,7 @@ class Engine:
             policy.lease,
             policy.ttl,
             policy.store_timeout,
+            span,
         )
         try:
             found = None

@@ -35,6 +35,7 @@ class Replay(NamedTuple):
         body: The whole body.
         correlation_id: Of the request that was executed.
         result: For ``idempotency_requests_total``: ``replayed`` or ``waited``.
+        span: Trace id and span id of the same request, 24 raw bytes; empty if it was not sampled.
     """
 
     status: int
@@ -42,6 +43,7 @@ class Replay(NamedTuple):
     body: bytes
     correlation_id: str
     result: str
+    span: bytes = b""
 
 
 class Undecided:
@@ -170,7 +172,14 @@ class Inquiry:
                 reason="not_replayable",
                 details={"original_status": response.status},
             )
-        return Replay(response.status, response.headers, response.body, record.correlation_id, self._result)
+        return Replay(
+            response.status,
+            response.headers,
+            response.body,
+            record.correlation_id,
+            self._result,
+            record.span,
+        )
 
     async def _take_over(self, record: Record) -> Execution | Replay | Undecided | None:
         if self._body_gone:
@@ -209,6 +218,7 @@ def _as_record(running: Execution) -> Record:
         correlation_id=claim.correlation_id,
         created_at=0.0,
         response=running.response,
+        span=claim.span,
     )
 
 

@@ -341,6 +341,7 @@ class MemoryIdempotencyStore:
             settled_at=None if settled_at is None else wall + settled_at,
             response=Response(response.status, (), None) if brief and response is not None else response,
             loss=Loss.LEASE if lapsed else entry.loss,
+            span=entry.claim.span,
         )
 
 

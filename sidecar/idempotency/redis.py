@@ -168,7 +168,14 @@ class RedisIdempotencyStore:
         if record is None:
             return Settled.GONE
         claim = Claim(
-            record_id, record.token, record.fingerprint, record.route, record.correlation_id, 0.0, ttl
+            record_id,
+            record.token,
+            record.fingerprint,
+            record.route,
+            record.correlation_id,
+            lease=0.0,
+            ttl=ttl,
+            span=record.span,
         )
         key = self._key(record_id)
         arguments = bulk(key, claim.token, encode_tail(claim, response), _milliseconds(ttl))

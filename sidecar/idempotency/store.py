@@ -44,6 +44,7 @@ class Claim(NamedTuple):
         lease: Seconds that the claim holds without being renewed.
         ttl: Seconds that the settled record is kept.
         timeout: Seconds that the store may be silent.
+        span: Trace id and span id of the request that executes, 24 raw bytes; empty if it is not sampled.
     """
 
     record_id: str
@@ -54,6 +55,7 @@ class Claim(NamedTuple):
     lease: float
     ttl: float
     timeout: float = 1.0
+    span: bytes = b""
 
 
 class Granted(enum.Enum):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sidecar.tracing.context import TraceContext
 
@@ -114,7 +114,7 @@ class ExchangeRecord:
     retry_skipped: str = ""
     attempts: list[AttemptRecord] = field(default_factory=list)
     events: list[SpanEvent] = field(default_factory=list)
-    links: list[Link] = field(default_factory=list)
+    links: Sequence[Link] = ()
 
 
 @dataclass(slots=True)

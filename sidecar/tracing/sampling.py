@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 # Greater than any hexadecimal digit: every trace id lies below it.
 _ABOVE_ALL: Final = "g"
+_BELOW_ALL: Final = "0" * 16
 
 
 class Sampler:
@@ -28,6 +29,11 @@ class Sampler:
         self.parent_based = parent_based
         bound = round(ratio * (1 << 64))
         self._bound = _ABOVE_ALL if bound >= 1 << 64 else f"{bound:016x}"
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is ever sampled."""
+        return not self.parent_based and self._bound == _BELOW_ALL
 
     def samples(self, trace_id: str) -> bool:
         """Whether the ratio chooses a trace, by the low 64 bits of its id (32 lower-case digits)."""

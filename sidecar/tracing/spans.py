@@ -59,7 +59,7 @@ class SpanEncoder:
     def __init__(self) -> None:
         sizes = ("http.request.body.size", "http.response.body.size")
         self._server = Scratch(("url.path", "correlation.id"), sizes)
-        self._client = Scratch(("url.full",), ())
+        self._client = Scratch(("url.full", "correlation.id"), ())
         self._route = Cache(_encode_route)
         self._host = Cache(_encode_host)
         self._authority = Cache(_encode_authority)
@@ -145,7 +145,7 @@ class SpanEncoder:
             (context.trace_id, attempt.span_id, context.span_id),
             (attempt.start_ns, attempt.end_ns),
             context.flags | _LOCAL_PARENT,
-            (f"{attempt.scheme}://{attempt.host}{port}{target}",),
+            (f"{attempt.scheme}://{attempt.host}{port}{target}", record.correlation_id.decode("latin-1")),
         )
         yield self._host[verb, attempt.upstream, attempt.host, attempt.port]
         if status:

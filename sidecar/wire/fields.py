@@ -31,6 +31,7 @@ REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
     b"x-request-timeout-ms": REMOVED,
     b"traceparent": REMOVED,
     b"tracestate": REMOVED,
+    b"baggage": REMOVED,
     b"http2-settings": REMOVED,
     b"idempotency-key": NOTED,
 }
