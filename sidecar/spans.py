@@ -66,6 +66,12 @@ class Spans:
         """Whether anything of the trace is exported."""
         return self._tracer is not None and trace.sampled
 
+    def traceparent(self, trace: TraceContext) -> str:
+        """``traceparent`` of what ``trace`` sets off: below its own span where that is exported."""
+        if trace.traceparent and not self.is_recorded(trace):
+            return trace.traceparent.decode("latin-1")
+        return f"00-{trace.trace_id}-{trace.span_id}-{trace.flags:02x}"
+
     def export(
         self, trace: TraceContext, purpose: Purpose, started_ns: int, *, correlation_id: str, error: str = ""
     ) -> None:
@@ -105,13 +111,6 @@ class Spans:
             }
             for number, attempt in enumerate(attempts):
                 self._tracer.span(_client_span(trace, attempt, number, target, common))
-
-
-def traceparent_of(trace: TraceContext) -> str:
-    """``traceparent`` of what ``trace`` sets off; a sampled one names its own span as the parent."""
-    if trace.sampled:
-        return f"00-{trace.trace_id}-{trace.span_id}-{trace.flags:02x}"
-    return trace.traceparent.decode("latin-1")
 
 
 def _client_span(

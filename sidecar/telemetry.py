@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sidecar.tracing.sampling import Sampler
     from sidecar.tracing.tracer import Tracer
 
-_FLUSH_SECONDS: Final = 2.0
+_FLUSH_SECONDS: Final = 1.0
 """What a collector that does not answer may cost at the end."""
 
 
@@ -67,7 +67,7 @@ class Tracing:
         self.sampler.become(sampler_for(settings.tracing.sample, self._environ))
 
     async def close(self) -> None:
-        """Send what waits, for two seconds at most."""
+        """Send what waits, for a second at most."""
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.close, _FLUSH_SECONDS)
 
@@ -97,7 +97,7 @@ class MetricsPush:
             self._running = asyncio.create_task(self._exporter.run(snapshot), name="metrics push")
 
     async def close(self, snapshot: Callable[[], Awaitable[Snapshot]]) -> None:
-        """Push for the last time, for two seconds at most."""
+        """Push for the last time, for a second at most."""
         if self._running is None or self._exporter is None:
             return
         self._running.cancel()

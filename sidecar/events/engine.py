@@ -16,7 +16,7 @@ from sidecar.events.publisher import Published, Publisher
 from sidecar.events.redelivery import Redelivery
 from sidecar.events.subscriptions import Subscriptions
 from sidecar.metrics.outcomes import DELIVERY_OUTCOMES, PUBLISH_OUTCOMES
-from sidecar.spans import Purpose, traceparent_of
+from sidecar.spans import Purpose
 from sidecar.spool.model import SpoolError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class EventEngine:
             service=self._settings.service,
             now=self._clock.wall(),
             correlation_id=correlation_id,
-            traceparent=traceparent_of(trace),
+            traceparent=self._spans.traceparent(trace),
         )
         event = read_event(headers, body, publication)
         error = "refused"

@@ -108,6 +108,15 @@ class TestClaim:
         assert 59 < found.lease_until - found.created_at <= 60
         assert (found.settled_at, found.response, found.loss) == (None, None, None)
 
+    @pytest.mark.parametrize("span", [b"", bytes(range(24))])
+    async def test_the_span_of_who_executed_is_kept_with_the_response(self, store, other, span):
+        claim = new_claim(span=span)
+        await store.claim(claim)
+        assert (await other.claim(rival_of(claim, span=b"s" * 24))).span == span
+        await store.complete(claim, Response(200, ((b"a", b"b"),), b"body"))
+        found = await other.get(claim.record_id)
+        assert (found.span, found.response.headers, found.response.body) == (span, ((b"a", b"b"),), b"body")
+
     async def test_of_many_at_once_one_is_granted(self, store, other):
         claim = new_claim()
         answers = await asyncio.gather(

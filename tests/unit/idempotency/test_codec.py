@@ -5,7 +5,7 @@ from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError,
 from sidecar.idempotency.store import Claim
 
 ID = "a" * 64
-CLAIM = Claim(ID, b"T" * 16, b"\x01\x01fingerprint", "örders", "c-1", 15.0, 100.0)
+CLAIM = Claim(ID, b"T" * 16, b"\x01\x01fingerprint", "örders", "c-1", 15.0, 100.0, span=bytes(range(24)))
 RESPONSE = Response(201, ((b"Location", b"/\xff\n"), (b"", b"")), b"\0body\r\n")
 LEASE_END = 1_700_000_015_000
 
@@ -20,7 +20,7 @@ def test_an_executing_record():
     found = decode(ID, record(), LEASE_END - 1)
     assert found.state is State.EXECUTING
     assert (found.id, found.token, found.fingerprint) == (ID, CLAIM.token, CLAIM.fingerprint)
-    assert (found.route, found.correlation_id) == ("örders", "c-1")
+    assert (found.route, found.correlation_id, found.span) == ("örders", "c-1", bytes(range(24)))
     assert (found.created_at, found.lease_until, found.settled_at) == (1_700_000_000.0, 1_700_000_015.0, None)
     assert (found.response, found.loss) == (None, None)
 

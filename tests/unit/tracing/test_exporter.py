@@ -29,7 +29,7 @@ class Memory:
     info = warning
 
 
-def until(condition, seconds=5.0):
+def until(condition, seconds=15.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -85,7 +85,9 @@ def test_a_user_in_the_url_is_sent_as_credentials():
 
 def test_a_full_batch_is_sent_at_once_and_the_rest_waits():
     with http_collector() as collector:
-        tracer = tracer_for(collector.url, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="10")
+        tracer = tracer_for(
+            collector.url, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="10", OTEL_BSP_SCHEDULE_DELAY="600000"
+        )
         for _ in range(25):
             tracer.exchange(exchange())
         until(lambda: len(collector.spans) == 20)

@@ -111,6 +111,7 @@ def test_an_exchange_is_a_server_span_with_a_client_span_below():
         "server.port": 3000,
         "network.protocol.version": "1.1",
         "http.response.status_code": 200,
+        "correlation.id": "corr-1",
         "sidecar.upstream": "app",
         "sidecar.breaker": "closed",
     }
@@ -207,7 +208,7 @@ def test_a_unix_socket_has_no_port():
 def test_events_and_links_are_kept():
     record = exchange(retry_skipped="budget")
     record.events.append(SpanEvent(START + 5, "retry", {"delay_ms": 100, "why": "reset"}))
-    record.links.append(Link("ab" * 16, "cd" * 8, {"sidecar.link": "original"}))
+    record.links = (Link("ab" * 16, "cd" * 8, {"sidecar.link": "original"}),)
     (server,) = decoded(record)
     (event,), (link,) = server.events, server.links
     assert (event.name, event.time_unix_nano) == ("retry", START + 5)
