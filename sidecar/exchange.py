@@ -108,6 +108,7 @@ class Exchange:
         "_driver",
         "_failure",
         "_half_closed",
+        "_hold_at_least",
         "_idle",
         "_idle_reason",
         "_keep",
@@ -190,6 +191,7 @@ class Exchange:
         self._kept: list[bytes] = []
         self._kept_size = 0
         self._keep = _HELD_OCTETS
+        self._hold_at_least = _HELD_OCTETS
         self._idle: float | None = None
         self._idle_reason = "idle"
         self._upstream_slow = False
@@ -418,7 +420,7 @@ class Exchange:
         if payload:
             self._kept.append(payload)
             self._kept_size += len(payload)
-        full = self._kept_size >= max(self._keep, _HELD_OCTETS)
+        full = self._kept_size >= max(self._keep, self._hold_at_least)
         if full and not self.request_done:
             self.connection.pause_reading()
         if self._awaits_body and (full or self.request_done):
@@ -450,6 +452,20 @@ class Exchange:
         while not self.request_done and self._kept_size < octets:
             await self._wait_for_body()
         return self.request_done
+
+    async def body_begins(self) -> None:
+        """Wait for the body's first octets.
+
+        Raises:
+            RequestTimeout: The client is too slow.
+            ClientGone: It broke off.
+        """
+        self._keep = 0
+        self._hold_at_least = 1
+        self.connection.resume_reading()
+        while not self._kept_size:
+            await self._wait_for_body()
+        self._hold_at_least = _HELD_OCTETS
 
     async def drain_body(self) -> None:
         """Read the rest of the body and drop it; a fingerprinter sees it."""

@@ -70,8 +70,11 @@ class Keyed:
             exchange.forwards_expect = False
             if not exchange.request_done:
                 exchange.connection.write(_CONTINUE)
-        length = head.length
-        whole = (length is None or length <= BUFFERED_BODY) and await exchange.read_body(BUFFERED_BODY + 1)
+        if head.length is None or head.length <= BUFFERED_BODY:
+            whole = await exchange.read_body(BUFFERED_BODY + 1)
+        else:
+            await exchange.body_begins()
+            whole = False
         exchange.arm(None, "total")
         exchange.run_alone()
         types = head.values(b"content-type")

@@ -154,6 +154,27 @@ class TestUploadsThatBreakOff:
         assert (first.status, is_replay(first)) == (200, False)
         assert [request.body for request in pair.upstream.requests] == [b"something else"]
 
+    @pytest.mark.parametrize("break_off", BREAKS)
+    def test_nor_is_a_larger_one_before_its_first_octet(self, pair, key, break_off):
+        with pair.client() as client:
+            client.send(head("/off", key, f"Content-Length: {2 * MIB}", "Expect: 100-continue"))
+            assert client.any_head("POST").status == 100
+            break_off(client)
+            if break_off is not reset:
+                assert client.response("POST").status == {half_close: 400, wait: 408}[break_off]
+        assert post(pair, "/off", key, b"something else").status == 200
+        assert len(pair.upstream.requests) == 1
+
+    @pytest.mark.parametrize("octets", [1, 1000])
+    def test_which_is_passed_on_at_once(self, pair, key, octets):
+        body = b"x" * (2 * MIB)
+        with pair.client() as client:
+            client.send(head("/slow", key, f"Content-Length: {len(body)}") + body[:octets])
+            pair.upstream.wait_request("/slow")
+            assert code(post(pair, "/slow", key, body)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            client.send(body[octets:])
+            assert client.response("POST").status == 200
+
     @pytest.mark.parametrize("framing", FRAMINGS)
     @pytest.mark.parametrize("break_off", BREAKS)
     def test_above_their_outcome_is_unknown(self, pair, key, break_off, framing):
