@@ -41,7 +41,7 @@ def parse_key(values: Sequence[bytes]) -> bytes:
         key = value
         if value.translate(None, _BARE):
             raise _invalid(
-                r"a bare Idempotency-Key holds visible ASCII without \" , ; \\ only; quote anything else"
+                'a bare Idempotency-Key holds visible ASCII without " , ; \\ only; quote anything else'
             )
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise _invalid(f"an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, this one has {len(key)}")

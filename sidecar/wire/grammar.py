@@ -14,7 +14,7 @@ FIELD_LINES = (
     rb"((?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+)"
 )  # no white space before the colon, no folding
 
-# RFC 9112, section 3. The target is any visible ASCII here; `target.py` looks at its form.
+# RFC 9112, section 3. The target is any visible ASCII here; `head.py` looks at its form.
 REQUEST_HEAD = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n")
 # RFC 9112, section 4. The space before an empty reason phrase is often forgotten; nothing depends on it.
 RESPONSE_HEAD = re.compile(
