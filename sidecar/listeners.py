@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.net.binding import BACKLOG, Binding, bind, name_of
 from sidecar.net.server import ClientLimits, Listener
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from sidecar.net.server import Handler
     from sidecar.settings import model
     from sidecar.settings.addresses import Address
+
+_FAREWELL_SECONDS: Final = 1.0
+"""How long a client may take to answer TLS's close_notify. Many never do; a drain would wait for them."""
 
 
 class _Opened(NamedTuple):
@@ -125,7 +128,7 @@ class Listeners:
 
     async def _start(self, entry: model.Listener, settings: model.Settings, there: _Opened | None) -> _Opened:
         """Listen for ``entry``, with the sockets of who is ``there`` already."""
-        tls = server_context(entry.tls) if entry.tls is not None else None
+        tls = _tls_options(entry.tls, settings.limits) if entry.tls is not None else {}
         listener = _new_listener(entry, settings, self._handler, self._deadlines)
         if there is not None and (there.listener.name, there.listener.scheme) == (
             entry.name,
@@ -136,7 +139,7 @@ class Listeners:
         serve = loop.create_unix_server if entry.bind.unix else loop.create_server
         binding = await self._bind(entry.bind) if there is None else there.duplicate()
         servers = [
-            await serve(listener.accept, sock=sock, backlog=BACKLOG, ssl=tls) for sock in binding.sockets
+            await serve(listener.accept, sock=sock, backlog=BACKLOG, **tls) for sock in binding.sockets
         ]
         return _Opened(listener, tuple(servers), binding.file)
 
@@ -178,6 +181,15 @@ def _configure(listener: Listener, entry: model.Listener, settings: model.Settin
     listener.rules = FieldRules({**REQUEST_FIELDS, **dict.fromkeys(correlation_fields(settings), REMOVED)})
     listener.trust_ids = correlation.inbound == "trust"
     listener.name_ids(correlation.header)
+
+
+def _tls_options(tls: model.ListenerTls, limits: model.Limits) -> dict[str, Any]:
+    """What a server takes for TLS: a handshake may be as slow as a head, a farewell is hardly waited for."""
+    return {
+        "ssl": server_context(tls),
+        "ssl_handshake_timeout": limits.header_timeout,
+        "ssl_shutdown_timeout": _FAREWELL_SECONDS,
+    }
 
 
 def _limits_of(limits: model.Limits) -> ClientLimits:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support.messages import Broken, Ended
+from tests.support.ports import free_port
 from tests.support.raw import Client
 from tests.support.sidecar import config_for
 from tests.support.upstream import OK, Reply, answer
@@ -47,6 +48,22 @@ def test_with_nothing_to_do_it_ends_at_once(sidecar, number):
     assert time.monotonic() - began < 5
     events = [line["event"] for line in sidecar.logs()]
     assert events.index("draining") < events.index("stopped")
+
+
+def test_a_tls_client_that_says_no_farewell_holds_nothing_up(start_sidecar, upstream, authority):
+    """Its close_notify never comes: it has stopped reading."""
+    address = ("127.0.0.1", free_port())
+    certificate = {"cert": str(authority.cert), "key": str(authority.key)}
+    config = config_for(upstream.url, drain_timeout="20s")
+    config["listeners"] = [{"name": "tls", "bind": f"127.0.0.1:{address[1]}", "tls": certificate}]
+    sidecar = start_sidecar(config)
+    with Client(address, tls=authority.client_context()) as silent:
+        assert silent.request("GET", "/").status == 200
+        began = time.monotonic()
+        sidecar.process.signal(signal.SIGTERM)
+        assert sidecar.process.wait() == 0
+    assert time.monotonic() - began < 10
+    assert "drain timeout" not in [line["event"] for line in sidecar.logs()]
 
 
 async def test_two_hundred_requests_in_flight_lose_none(sidecar, upstream):

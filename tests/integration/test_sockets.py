@@ -54,6 +54,7 @@ def rig(folder, authority):
         routes = [{"name": name, "match": {"prefix": f"/{name}"}, "upstream": name} for name in upstreams]
         ports = [free_port(), free_port()]
         config = {
+            "limits": {"header_timeout": "2s"},
             "upstreams": {name: {"retry": {"max_attempts": 1}, **it} for name, it in upstreams.items()},
             "routes": routes,
             "listeners": [
@@ -178,6 +179,10 @@ class TestTlsListener:
             client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
             with pytest.raises(AssertionError):
                 client.response()
+
+    def test_a_handshake_may_take_no_longer_than_a_head(self, rig):
+        with Client(rig["tls"], timeout=8) as silent:
+            assert silent.end() == "closed"
 
     @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
     def test_nothing_older_than_tls_1_2(self, rig, authority):
