@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
+from sidecar.audit_trail import AuditTrailUnusable
 from sidecar.gateway import Gateway
 from sidecar.health_checks import HealthChecks
 from sidecar.listeners import Listeners
@@ -52,7 +53,7 @@ async def _main(settings: Settings, recompile: Recompiler, log: Log) -> int:
         gc.set_threshold(20_000, 20, 50)
         await app.until_stopped()
         await app.stop()
-    except (OSError, TelemetryMisconfigured) as error:
+    except (OSError, TelemetryMisconfigured, AuditTrailUnusable) as error:
         log.error("start failed", message=str(error))  # noqa: TRY400 - our own log; the message is enough
         print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
         return 1
@@ -92,12 +93,13 @@ class App:
 
         Raises:
             OSError: An address is taken, or a certificate cannot be read.
+            AuditTrailUnusable: Routes are audited, and their changes could never be recorded.
         """
         loop, gateway = asyncio.get_running_loop(), self._gateway
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
-        gateway.start()
+        await gateway.start()
         await self._start_admin()
         await self._listeners.update(self.settings)
         await gateway.events.start()
@@ -212,6 +214,7 @@ class App:
         Raises:
             OSError: A new listener's address is taken, or a certificate cannot be read.
             RestartNeeded: A setting has changed that cannot change while the process runs.
+            AuditTrailUnusable: Routes are audited now, and their changes could never be recorded.
         """
         await self._gateway.apply(settings, self._listeners)
         await self._health_checks.follow(self.pipeline)

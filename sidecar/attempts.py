@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sidecar.wire.head import ResponseHead
 
 _PHASES: Final = ("closed", "half_open", "open")
-_KEPT_BODY: Final = 1024 * 1024  # a keyed body has been read whole up to this size; a dead letter may have it
+_KEPT_BODY: Final = 1024 * 1024  # a keyed body has been read whole up to this size; more is never needed
 
 
 class Attempts:
@@ -389,8 +389,8 @@ def _circuit_open(seconds: float) -> CircuitOpen:
 
 
 def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
-    """How much of the request's body is kept for another attempt, or for a dead letter."""
-    if exchange.key is not None or exchange.plan.dead_letter:
+    """How much of the request's body is kept for another attempt, a dead letter, or the audit trail."""
+    if exchange.key is not None or exchange.plan.keeps_body:
         return _KEPT_BODY
     return upstream.replay_body
 

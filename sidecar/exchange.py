@@ -28,6 +28,7 @@ from sidecar.wire.body import chunk, last_chunk
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from sidecar.audited import Trail
     from sidecar.idempotency.fingerprint import Fingerprinter
     from sidecar.metrics.route import RouteMetrics
     from sidecar.net.deadlines import Deadlines, Watched
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _HELD_OCTETS: Final = 64 * 1024
 _CLIENT_SLOW: Final = "client_slow"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _INTERIM_PHRASES: Final = {100: b"Continue", 102: b"Processing", 103: b"Early Hints"}
 
 
@@ -82,6 +84,7 @@ class Exchange:
         upstream_host: Host of the last attempt.
         idempotency: What came of the key; empty without one.
         claim: Id of the record that protects the key, once it is known.
+        trail: What the audit trail learns of it, where it is audited.
         failures: Attempts without a response, for a dead letter.
         breaker: State of the host's breaker at the last attempt.
         reason: Code of a sidecar-made answer, in lower case.
@@ -164,6 +167,7 @@ class Exchange:
         "timer",
         "total_deadline",
         "trace",
+        "trail",
         "try_deadline",
         "upstream",
         "upstream_host",
@@ -215,6 +219,7 @@ class Exchange:
         self.idempotency = ""
         self.key: bytes | None = None
         self.claim = ""
+        self.trail: Trail | None = None
         self.failures: tuple[FailedTry, ...] = ()
         self.breaker = ""
         self.reason = ""
@@ -368,6 +373,12 @@ class Exchange:
             self._deadlines.watch(self)
 
     # --- the request's body -----------------------------------------------------------------------------
+
+    def answer_expect(self) -> None:
+        """Ask for a body that is held back by ``Expect``: it is needed before the upstream sees anything."""
+        self.forwards_expect = False
+        if not self.request_done:
+            self.connection.write(_CONTINUE)
 
     def keep_body(self, octets: int) -> None:
         """Keep up to ``octets`` of the body at hand, for sending it again or for reading it first."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.audit_trail import AuditTrail
 from sidecar.events.service import EventService
 from sidecar.idempotency.engine import Engine
 from sidecar.internal import InternalCalls
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sidecar.workers.commons import Commons
 
 _SWEEP_SECONDS: Final = 0.25
+_AUDIT_SECONDS: Final = 2.0
+"""Seconds that rows on their way to PostgreSQL have when the process stops; the rest stays in the spool."""
 
 
 class Front(Protocol):
@@ -76,6 +79,7 @@ class Gateway:
         calls: Sends requests of the sidecar's own.
         spool: Where events and audit rows wait.
         events: Events and dead letters.
+        audit: The audit trail.
     """
 
     def __init__(self, settings: Settings, log: Log, commons: Commons | None = None) -> None:
@@ -105,7 +109,7 @@ class Gateway:
         )
         spans = Spans(tracing.sampler, tracing.tracer)
         self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)
-        self.spool = LazySpool(Path(settings.spool.dir))
+        self.spool = LazySpool(Path(settings.spool.dir), max_queue_bytes=settings.spool.max_bytes)
         self.events = EventService(
             settings,
             calls=self.calls,
@@ -113,6 +117,14 @@ class Gateway:
             metrics=self.metrics,
             spool=self.spool,
             ask=getattr(self.engine.store, "ask", None),  # Redis answers; memory is looked into
+        )
+        self.audit = AuditTrail(
+            settings.database,
+            spool=self.spool,
+            proxy=self.proxy,
+            calls=self.calls,
+            metrics=self.metrics,
+            log=log,
         )
         self._sweeping: asyncio.Task[None] | None = None
         self._expose()
@@ -129,8 +141,13 @@ class Gateway:
 
     # --- its life ---------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Be ready to forward what a front hands in."""
+    async def start(self) -> None:
+        """Be ready to forward what a front hands in.
+
+        Raises:
+            AuditTrailUnusable: Routes are audited, and their changes could never be recorded.
+        """
+        await self.audit.start(self.pipeline)
         self.engine.start()
         self.proxy.dead_letters = self.events.hook()
         self._sweeping = asyncio.create_task(self._sweep(), name="breakers")
@@ -149,10 +166,12 @@ class Gateway:
         Raises:
             OSError: A new listener's address is taken, or a certificate cannot be read.
             RestartNeeded: A setting has changed that cannot change while the process runs.
+            AuditTrailUnusable: Routes are audited now, and their changes could never be recorded.
         """
         check_reloadable(self.settings, settings, can_trace=self._tracing.can_trace)
         old = self.pipeline
         new = self._build(settings, old)
+        await self.audit.follow(new)
         await front.update(settings)
         new.take_over()
         self.pipeline = new
@@ -187,6 +206,7 @@ class Gateway:
             self._sweeping.cancel()
             await asyncio.gather(self._sweeping, return_exceptions=True)
         await self.events.close()
+        await self.audit.close(_AUDIT_SECONDS)
         await self.spool.close()
         await self.engine.aclose()
         self.pipeline.close()

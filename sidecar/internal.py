@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from sidecar.attempts import Attempts
 from sidecar.correlation import is_valid
@@ -19,6 +19,7 @@ from sidecar.ids import random_hex, uuid7
 from sidecar.net.deadlines import NEVER
 from sidecar.net.server import ClientLimits, Listener, ServerConnection
 from sidecar.pipeline import correlation_fields
+from sidecar.spans import Purpose, child_of
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
 from sidecar.wire.head import Limits, RequestHead
 from sidecar.wire.reader import RequestReader
@@ -30,9 +31,15 @@ if TYPE_CHECKING:
     from sidecar.net.deadlines import Deadlines
     from sidecar.pipeline import Plan, Upstream
     from sidecar.proxy import Proxy
-    from sidecar.spans import Purpose, Spans
+    from sidecar.spans import Spans
+    from sidecar.tracing.context import TraceContext
     from sidecar.tracing.record import AttemptRecord
     from sidecar.wire.head import ResponseHead
+
+
+# Accept-Encoding: the answer is read here. With a range or a condition it would not be the whole state.
+_NOT_IN_A_GET: Final = (b"accept-encoding:", b"content-", b"idempotency-key:", b"if-", b"range:", b"trailer:")
+_OF_THE_CLIENT: Final = frozenset((b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
 
 
 class Answer(NamedTuple):
@@ -41,10 +48,12 @@ class Answer(NamedTuple):
     Attributes:
         status: The response's.
         body: Its body as far as it was wanted, or ``None`` if it was longer than that.
+        coding: The body's ``Content-Encoding``.
     """
 
     status: int
     body: bytes | None
+    coding: bytes | None = None
 
 
 class NoSuchUpstreamError(Exception):
@@ -72,13 +81,13 @@ class _Nobody(ServerConnection):
 class _Direct:
     """The plan of a call to an upstream that no route leads to."""
 
-    __slots__ = ("dead_letter", "fallback", "upstream", "upstream_dedupes")
+    __slots__ = ("dead_letter", "fallback", "keeps_body", "upstream", "upstream_dedupes")
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
         self.fallback = None
         self.upstream_dedupes = False
-        self.dead_letter = False
+        self.dead_letter = self.keeps_body = False
 
 
 class InternalCalls:
@@ -171,13 +180,42 @@ class InternalCalls:
             exchange.key = plan.policy.read_key(head.values(b"idempotency-key"))
             exchange.claim = claim
         with self._under_way(exchange, purpose):
-            if exchange.key is not None:
+            if plan.audit is not None and plan.audit.audits(head.method):
+                await plan.audit.run(exchange)
+            elif exchange.key is not None:
                 await self._proxy.keyed.run(exchange)
             else:
                 response = await self._proxy.send(exchange)
                 exchange.status = response.status
                 await self._read(exchange, response, 0)
         return exchange.status
+
+    async def look(self, exchange: Exchange, wanted: int) -> Answer:
+        """GET what a client's request is about to change, by its route and with its credentials.
+
+        Args:
+            exchange: The client's.
+            wanted: Octets of the response's body to keep.
+
+        Raises:
+            BulkheadFull, CircuitOpen, UpstreamError: There was no whole answer.
+        """
+        purpose = Purpose("read state before change", "internal")
+        own = self._exchange(
+            _get_of(exchange),
+            b"",
+            exchange.plan,
+            purpose,
+            exchange.correlation_id.decode(),
+            trace=child_of(exchange.trace),
+        )
+        own.connection.peer = exchange.connection.peer
+        own.total_deadline = min(own.total_deadline, exchange.total_deadline)
+        with self._under_way(own, purpose):
+            response = await self._proxy.send(own)
+            codings = response.values(b"content-encoding")
+            body = await self._read(own, response, wanted)
+            return Answer(response.status, body, b", ".join(codings) if codings else None)
 
     def parse(self, raw: bytes, length: int) -> RequestHead:
         """The head that ``raw`` is, as if a client had sent it with a body of ``length`` octets.
@@ -200,7 +238,14 @@ class InternalCalls:
     # --- the exchange -----------------------------------------------------------------------------------
 
     def _exchange(
-        self, head: RequestHead, body: bytes, plan: Plan, purpose: Purpose, correlation_id: str
+        self,
+        head: RequestHead,
+        body: bytes,
+        plan: Plan,
+        purpose: Purpose,
+        correlation_id: str,
+        *,
+        trace: TraceContext | None = None,
     ) -> Exchange:
         connection = _Nobody(self._listener)
         exchange = Exchange(connection, head, self._loop, self._deadlines)
@@ -210,7 +255,7 @@ class InternalCalls:
         exchange.correlation_id = given if is_valid(given) else uuid7().encode()
         self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
         exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7().encode())
-        exchange.trace = self._spans.begin(purpose.linked)
+        exchange.trace = trace or self._spans.begin(purpose.linked)
         if self._spans.is_recorded(exchange.trace):
             exchange.started_ns = time.time_ns()
             exchange.attempt_records = []
@@ -313,6 +358,20 @@ def request_to(
     if keys:
         head.special[b"idempotency-key"] = keys
     _set_length(head, length)
+    return head
+
+
+def _get_of(exchange: Exchange) -> RequestHead:
+    """A GET of a request's target: its fields, but for those that speak of its body or its conditions."""
+    asked = exchange.head
+    head = RequestHead(b"GET", asked.target, 1)
+    head.path = asked.path
+    head.host = asked.host
+    head.lines = [line for line in asked.lines if not line.lower().startswith(_NOT_IN_A_GET)]
+    head.special = {name: values for name, values in asked.special.items() if name in _OF_THE_CLIENT}
+    if b"x-forwarded-proto" not in head.special:
+        head.special[b"x-forwarded-proto"] = [scheme := exchange.connection.listener.scheme.encode()]
+        head.lines.append(b"X-Forwarded-Proto: %b" % scheme)
     return head
 
 

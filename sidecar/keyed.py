@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.collector import Collector
 from sidecar.errors import (
     ClientGone,
     SidecarError,
@@ -22,7 +23,7 @@ from sidecar.idempotency.fingerprint import Fingerprinter
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, phrase_of
 from sidecar.tracing.record import Link
-from sidecar.wire.body import chunk, last_chunk
+from sidecar.wire.body import last_chunk
 
 if TYPE_CHECKING:
     from sidecar.attempts import Attempts
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _UNPROTECTED: Final = b"X-Idempotency-Status: unprotected\r\n"
 _NOT_STORED: Final = b"X-Idempotency-Status: not-stored\r\n"
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WITHOUT_LENGTH: Final = (204, 304)
 
 
@@ -66,10 +66,7 @@ class Keyed:
     async def _claim(self, exchange: Exchange) -> Execution | UnprotectedExecution | Replay | Undecided:
         head, policy = exchange.head, exchange.plan.policy
         if head.expects_continue:
-            # The sidecar needs the body before the upstream sees anything, so it answers for it.
-            exchange.forwards_expect = False
-            if not exchange.request_done:
-                exchange.connection.write(_CONTINUE)
+            exchange.answer_expect()
         if head.length is None or head.length <= BUFFERED_BODY:
             whole = await exchange.read_body(BUFFERED_BODY + 1)
         else:
@@ -102,6 +99,8 @@ class Keyed:
         if not execution.protected:
             exchange.notes += _UNPROTECTED
         try:
+            if exchange.trail is not None:
+                await exchange.trail.begin()
             response = await self._proxy.send(exchange)
         except (SidecarError, ClientGone) as error:
             raise await self._settle_failure(exchange, execution, error, head_came=False) from error
@@ -110,6 +109,8 @@ class Keyed:
         try:
             if is_event_stream(response):
                 execution = await self._give_up(exchange, execution)
+                if exchange.trail is not None:
+                    await exchange.trail.end(response, None)
                 await self._stream(exchange, upstream, response)
             else:
                 await self._collect(exchange, execution, upstream, response)
@@ -146,30 +147,20 @@ class Keyed:
         response: ResponseHead,
     ) -> None:
         """Take the whole response, settle the key, and only then let the client see its end."""
-        collector = _Collector(self._proxy, exchange, response)
-        collector.add(upstream.take_body())
-        if upstream.reader.body.done:
-            self._proxy.check_surplus(upstream)
-        else:
-            if response.length is not None and response.length > KEPT_BODY:
-                collector.overflow()
-            exchange.expect_response_data(exchange.timeouts.idle)
-            upstream.relay_body(collector.add)
-            await exchange.wait()
-        trailers = upstream.reader.body.trailers
+        collector = Collector(self._proxy, exchange, response, keep=KEPT_BODY)
+        trailers = await collector.take(upstream)
         fingerprinter, request_done = exchange.fingerprinter, exchange.request_done
         self._attempts.end(exchange, None)
         exchange.arm(None, "settled")
         if fingerprinter is not None and request_done:
             await execution.body_passed(fingerprinter.finish())
         # Else it was answered before it had been read: its record can be compared by its head alone.
-        if collector.streaming:
-            await execution.complete_without_body(response.status)
-            collector.finish(trailers)
-            return
         body = collector.body()
-        stored = await execution.complete(response.status, _pairs(response.lines), body)
-        if not stored:
+        if exchange.trail is not None:
+            await exchange.trail.end(response, body)
+        if body is None:
+            await execution.complete_without_body(response.status)
+        elif not await execution.complete(response.status, _pairs(response.lines), body):
             exchange.notes += _NOT_STORED
         collector.answer(body, trailers)
 
@@ -226,70 +217,6 @@ class Keyed:
                 b"HTTP/1.1 %d %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
                 % (replay.status, phrase_of(replay.status), fields, original, replay.body)
             )
-
-
-class _Collector:
-    """Keeps a response until it is whole, or passes it on when it is too large, but for its last piece."""
-
-    __slots__ = ("_exchange", "_held", "_pieces", "_proxy", "_response", "_size", "streaming")
-
-    def __init__(self, proxy: Proxy, exchange: Exchange, response: ResponseHead) -> None:
-        self._proxy = proxy
-        self._exchange = exchange
-        self._response = response
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._held = b""
-        self.streaming = False
-
-    def add(self, payload: bytes) -> None:
-        """The next piece of the body."""
-        if self.streaming:
-            held, self._held = self._held, payload
-            if held:
-                self._exchange.deliver(held)
-            return
-        self._pieces.append(payload)
-        self._size += len(payload)
-        if self._size > KEPT_BODY:
-            self.overflow()
-
-    def overflow(self) -> None:
-        """The response is too large to keep: let it flow from now on, one piece behind."""
-        exchange = self._exchange
-        self.streaming = True
-        exchange.head_sent = True
-        head = self._proxy.response_head(exchange, self._response)
-        if not exchange.detached:
-            exchange.connection.write(head)
-        pieces, self._pieces = self._pieces, []
-        for piece in pieces[:-1]:
-            if piece:
-                exchange.deliver(piece)
-        self._held = pieces[-1] if pieces else b""
-
-    def body(self) -> bytes:
-        """The whole body."""
-        return b"".join(self._pieces)
-
-    def finish(self, trailers: list[bytes]) -> None:
-        """Let the last piece go."""
-        if self._held:
-            self._exchange.deliver(self._held)
-        if self._exchange.writes_chunks and not self._exchange.detached:
-            self._exchange.connection.write(last_chunk(trailers))
-
-    def answer(self, body: bytes, trailers: list[bytes]) -> None:
-        """Answer with the response, whole."""
-        exchange = self._exchange
-        head = self._proxy.response_head(exchange, self._response)
-        exchange.head_sent = True
-        exchange.bytes_out = len(body)
-        if exchange.detached:
-            return
-        if exchange.writes_chunks:
-            body = (chunk(body) if body else b"") + last_chunk(trailers)
-        exchange.connection.write(head + body)
 
 
 def _pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:

@@ -34,6 +34,7 @@ from sidecar.wire.head import Limits
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from sidecar.audited import AuditedRoute
     from sidecar.breaker.states import Transition
     from sidecar.metrics.cells import Counter
     from sidecar.metrics.names import Metrics
@@ -200,6 +201,8 @@ class Plan:
         protected: Methods whose keys are looked at.
         fails_fast: Whether an open breaker leaves nothing to do but to answer.
         dead_letter: Whether mutating requests that find no working upstream are kept.
+        audit: Has requests recorded in the audit trail; ``None`` where the route has none.
+        keeps_body: Whether a request's body must still be at hand when its exchange ends.
     """
 
     def __init__(
@@ -224,6 +227,8 @@ class Plan:
         self.protected = policy.methods if policy.enabled else frozenset()
         self.dead_letter = route.dead_letter
         self.fails_fast = fallback is None and not route.dead_letter and route.audit is None
+        self.audit: AuditedRoute | None = None
+        self.keeps_body = route.dead_letter
         self.route = route
 
 

@@ -105,7 +105,10 @@ class Proxy:
         self.active += 1
         try:
             self._admit(exchange)
-            if exchange.key is not None:
+            audit = exchange.plan.audit
+            if audit is not None and audit.audits(head.method):
+                await audit.run(exchange)
+            elif exchange.key is not None:
                 # It outlives its client and waits for a store: a task of its own.
                 exchange.has_task = True
                 await self._loop.create_task(self.keyed.run(exchange))
@@ -196,9 +199,10 @@ class Proxy:
 
     # --- relay ------------------------------------------------------------------------------------------
 
-    async def forward(self, exchange: Exchange) -> None:
-        """Send the request upstream and relay the response."""
-        response = await self._attempts.send(exchange, self._request_fields(exchange))
+    async def forward(self, exchange: Exchange, response: ResponseHead | None = None) -> None:
+        """Send the request upstream and relay the response, or one whose head has been received already."""
+        if response is None:
+            response = await self._attempts.send(exchange, self._request_fields(exchange))
         try:
             if response.status == _SWITCHING:
                 await self._tunnel(exchange, response)
@@ -247,6 +251,8 @@ class Proxy:
         done = body.done
         if done and upstream.reader.buffer:
             self.check_surplus(upstream)
+        trail = exchange.trail
+        tapped = None if trail is None else trail.tap(response, first)
         head = self.response_head(exchange, response)
         exchange.head_sent = True
         if not done:
@@ -254,7 +260,7 @@ class Proxy:
             self.watch_stream(exchange, response)
             if first:
                 exchange.deliver(first)
-            upstream.relay_body(exchange.deliver)
+            upstream.relay_body(tapped or exchange.deliver)
             return False
         exchange.bytes_out = len(first)
         if exchange.writes_chunks:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sidecar.audit_trail import AuditTrailUnusable
 from sidecar.settings.restart import RestartNeeded
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Reloader:
 
     Args:
         recompile: Reads the configuration in a process of its own, so that the loop goes on meanwhile.
-        apply: Puts settings in force, or raises ``OSError`` or ``RestartNeeded`` and changes nothing.
+        apply: Puts settings in force, or raises ``OSError``, ``RestartNeeded`` or ``AuditTrailUnusable`` and
+            changes nothing.
 
     Attributes:
         mistakes: What was wrong with the last configuration; empty when it was put in force.
@@ -67,7 +69,7 @@ class Reloader:
             if not isinstance(outcome, list):
                 try:
                     await self._apply(outcome)
-                except OSError as error:
+                except (OSError, AuditTrailUnusable) as error:
                     mistakes = [str(error)]
                 except RestartNeeded as needed:
                     mistakes = needed.mistakes

@@ -113,6 +113,13 @@ class Spans:
                 self._tracer.span(_client_span(trace, attempt, number, target, common))
 
 
+def child_of(trace: TraceContext) -> TraceContext:
+    """Of something that is done for a request of ``trace``, and as part of it."""
+    return TraceContext(
+        trace.trace_id, trace.span_id or trace.parent_id, trace.flags, trace.traceparent, trace.tracestate
+    )
+
+
 def _client_span(
     trace: TraceContext,
     attempt: AttemptRecord,

@@ -2,7 +2,8 @@
 
 The life of an audited exchange::
 
-    intent = plan.begin(…)                        None: nothing to audit (a safe method)
+    if not plan.audits(method): …                 nothing to record (a safe method)
+    intent = plan.begin(…)
     if plan.required: await plan.secure(intent)   AuditUnavailable: do not forward
     … the request is forwarded …
     best effort                                   required
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from sidecar.audit.recorder import Recorder
+    from sidecar.audit.sources import Message
     from sidecar.settings.model import Audit
 
 _SUCCESS: Final = 2
@@ -45,7 +47,8 @@ class AuditPlan:
 
     Attributes:
         required: Whether the intent must be secured before the request is forwarded.
-        reads_previous: Whether a GET must read the state before the change; its body goes into :meth:`begin`.
+        reads_previous: Whether a GET must read the state before the change; what it finds goes into
+            :meth:`begin`.
         reads_request: Whether the request's body must be captured.
         reads_response: Whether the response's body must be captured.
         capture_limit: Bytes of a body to capture; a longer one is handed over as ``None``.
@@ -86,6 +89,10 @@ class AuditPlan:
     def __repr__(self) -> str:
         return f"<AuditPlan {self._route} {'required' if self.required else 'best effort'}>"
 
+    def audits(self, method: bytes) -> bool:
+        """Whether requests with this method make rows."""
+        return method not in self._unaudited
+
     def begin(
         self,
         method: bytes,
@@ -95,24 +102,19 @@ class AuditPlan:
         path: Mapping[str, bytes] | None = None,
         body: bytes | None = b"",
         coding: bytes | None = None,
-        previous: bytes | None = None,
-    ) -> Intent | None:
+        previous: Message | None = None,
+    ) -> Intent:
         """Take down what the request says.
 
         Args:
-            method: Its method.
+            method: Its method, one that :meth:`audits` wants to hear of.
             correlation_id: Its correlation id.
             header: Looks up a field by its lower-case name; ``None`` if it was not sent.
             path: Path parameters, as the router gives them.
             body: The whole body as sent, ``None`` if it is longer than :attr:`capture_limit`.
             coding: Its ``Content-Encoding``.
             previous: What the GET before the change answered; ``None`` if it found nothing.
-
-        Returns:
-            The intent, or ``None`` when such a request makes no row.
         """
-        if method in self._unaudited:
-            return None
         names = self._headers
         return Intent(
             self._mapping,

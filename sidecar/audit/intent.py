@@ -59,7 +59,7 @@ class Intent:
         headers: Mapping[bytes, bytes | None] | None,
         body: bytes | None,
         coding: bytes | None,
-        previous: bytes | None,
+        previous: Message | None,
     ) -> None:
         self._mapping = mapping
         self.route = route
@@ -74,7 +74,7 @@ class Intent:
         self._previous = previous
         self.row: AuditRow | None = None
         self.item = 0
-        self.size = len(body or b"") + len(previous or b"")
+        self.size = len(body or b"") + (0 if previous is None else len(previous.body or b""))
 
     def __repr__(self) -> str:
         return f"<Intent route={self.route} item={self.item} row={self.row}>"
@@ -93,7 +93,7 @@ class Intent:
                 created_at=microseconds(self._created_at),
             )
             request = Message(self._body, self._coding, self._headers, self._path)
-            previous = None if self._previous is None else Message(self._previous)
+            previous = self._previous
             self._body = self._previous = None  # the row takes what it needs of them
             self._mapping.begin(request, self.row, previous)
         return self.row

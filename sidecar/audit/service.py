@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Final
 
 from sidecar.audit.delivery import Delivery
 from sidecar.audit.postgres import FAILURES, PostgresWriter
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from sidecar.audit.delivery import RowWriter
     from sidecar.log import Log
     from sidecar.spool.spool import Spool
+
+
+_FIRST_CHECK: Final = 2.0
+"""Seconds that a start waits for the database; a silent one is no reason not to serve."""
 
 
 class NoDatabaseError(Exception):
@@ -56,7 +61,8 @@ async def start_audit(
     """
     writer: RowWriter = NoDatabase() if database is None else PostgresWriter(database)
     try:
-        await writer.check()
+        async with asyncio.timeout(_FIRST_CHECK):
+            await writer.check()
     except (*FAILURES, NoDatabaseError) as error:
         log.warning(
             "audit_database_down", error=f"{type(error).__name__}: {error}", effect="rows wait in the spool"

@@ -18,10 +18,12 @@ class LazySpool:
 
     Args:
         directory: Where its file lies.
+        max_queue_bytes: Bound of each queue, in bytes of payload.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, max_queue_bytes: int) -> None:
         self._directory = directory
+        self._max_queue_bytes = max_queue_bytes
         self._opening = asyncio.Lock()
         self._spool: Spool | None = None
 
@@ -43,7 +45,7 @@ class LazySpool:
             if self._spool is None:
                 from sidecar.spool.spool import Spool  # noqa: PLC0415 - SQLite, only where it is needed
 
-                spool = Spool(self._directory)
+                spool = Spool(self._directory, max_queue_bytes=self._max_queue_bytes)
                 await spool.open()
                 self._spool = spool
             return self._spool

@@ -45,7 +45,6 @@ async def change_forever(recorder: Recorder, run: str, client: int) -> None:
         number += 1
         name = f"{run}.{client}.{number}"
         intent = plan.begin(b"POST", name.encode(), user.get)
-        assert intent is not None
         await plan.secure(intent)
         say("secured", name)
         await plan.settle(intent, 201, json.dumps({"id": str(uuid.uuid4()), "number": number}).encode())

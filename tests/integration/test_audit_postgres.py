@@ -10,8 +10,6 @@ import sys
 import uuid
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -27,14 +25,14 @@ from sidecar.audit.service import start_audit
 from sidecar.audit.verify import verify
 from sidecar.ids import uuid7_of
 from sidecar.spool.spool import Spool
+from tests.support.audit_database import APPLICATION, SCRIPT, AuditDatabase
 from tests.support.pgcluster import Cluster, installations
 from tests.unit.audit.support import REQUEST_ID, USER_ID, Sayings, audit_settings
 
 if TYPE_CHECKING:
-    from sidecar.audit.recorder import Recorder
+    from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "sql" / "request-changes-audit.sql"
-APPLICATION = "requests_service"
+    from sidecar.audit.recorder import Recorder
 
 # To the letter what the first users of request_changes created, and a guard as they may have had it.
 SEED_TABLE = """
@@ -60,8 +58,6 @@ SELECT gen_random_uuid(), gen_random_uuid(), 'CREATED', '{{"n": {0}}}', gen_rand
 FROM generate_series(1, {0})
 """
 
-_numbers = count()
-
 
 @pytest.fixture(scope="module", params=installations())
 def cluster(request):
@@ -70,37 +66,9 @@ def cluster(request):
     cluster.close()
 
 
-class Database:
-    """A database with the audit trail's table, and a login role that may only add to it."""
-
-    def __init__(self, cluster: Cluster, *, script: bool = True) -> None:
-        self.cluster = cluster
-        self.name = f"audit{next(_numbers)}"
-        cluster.psql(f"CREATE DATABASE {self.name}")
-        self.url = cluster.url(self.name)
-        self.application_url = cluster.url(self.name, APPLICATION)
-        if script:
-            self.run_script()
-
-    def run_script(self) -> None:
-        self.cluster.run_script(SCRIPT, self.name)
-        if self.psql(f"SELECT count(*) FROM pg_roles WHERE rolname = '{APPLICATION}'") == "0":
-            self.psql(f"CREATE ROLE {APPLICATION} LOGIN IN ROLE sidecar_audit_writer")
-
-    def psql(self, sql: str, *, expect: int = 0) -> str:
-        return self.cluster.psql(sql, self.name, expect=expect)
-
-    def tamper(self, sql: str) -> None:
-        """Do what only a superuser can: change the table behind its triggers' back."""
-        self.psql(
-            f"ALTER TABLE request_changes DISABLE TRIGGER ALL; {sql}; "
-            "ALTER TABLE request_changes ENABLE TRIGGER ALL"
-        )
-
-
 @pytest.fixture
 def database(cluster):
-    return Database(cluster)
+    return AuditDatabase(cluster)
 
 
 def make_row(number: int = 0, **values) -> AuditRow:
@@ -150,14 +118,14 @@ def test_the_table_has_every_column_of_the_first_one_unchanged(cluster, database
         "SELECT column_name, data_type, character_maximum_length, is_nullable, column_default "
         "FROM information_schema.columns WHERE table_name = 'request_changes' ORDER BY ordinal_position"
     )
-    seed = Database(cluster, script=False)
+    seed = AuditDatabase(cluster, script=False)
     seed.psql(SEED_TABLE)
     expected = seed.psql(columns).splitlines()
     assert database.psql(columns).splitlines()[: len(expected)] == expected
 
 
 async def test_an_older_table_is_brought_up_to_date_with_its_rows(cluster):
-    database = Database(cluster, script=False)
+    database = AuditDatabase(cluster, script=False)
     database.psql(SEED_TABLE + SEED_GUARD + SEED_INSERT.format(7))
     database.run_script()
     await write(database.application_url, make_row())
@@ -350,14 +318,14 @@ async def told(url: str) -> str:
 
 
 async def test_a_missing_table_is_told(cluster):
-    database = Database(cluster, script=False)
+    database = AuditDatabase(cluster, script=False)
     assert "request_changes is missing" in await told(database.url)
     with pytest.raises(ReadError, match="does not exist: run sql/request-changes-audit"):
         await verify(database.url)
 
 
 async def test_an_older_table_is_told(cluster):
-    database = Database(cluster, script=False)
+    database = AuditDatabase(cluster, script=False)
     database.psql(SEED_TABLE)
     assert "is older and lacks outcome, prev_hash, row_hash, seq" in await told(database.url)
 
@@ -402,7 +370,6 @@ async def recording(folder: Path, database: str | None):
 def change(recorder: Recorder) -> None:
     plan = AuditPlan(audit_settings(changed_by_id=USER_ID), route="create", recorder=recorder)
     intent = plan.begin(b"POST", b"corr", {}.get)
-    assert intent is not None
     plan.finish(intent, 201, json.dumps({"id": REQUEST_ID}).encode())
 
 
@@ -419,7 +386,7 @@ async def test_without_a_database_rows_wait_until_there_is_one(database, tmp_pat
 
 
 async def test_a_table_that_could_never_take_a_row_stops_the_start(cluster, tmp_path):
-    database = Database(cluster, script=False)
+    database = AuditDatabase(cluster, script=False)
     with pytest.raises(AuditTableError, match="request_changes is missing"):
         async with recording(tmp_path, database.url):
             pass

@@ -33,7 +33,7 @@ async def service(tmp_path):
     def make(configured):
         calls = SimpleNamespace(plan=lambda route: None)
         metrics = Metrics(Registry(service="requests"), version="1")
-        spool = LazySpool(tmp_path / "spool")
+        spool = LazySpool(tmp_path / "spool", max_queue_bytes=1024**2)
         made.append(
             EventService(
                 configured, calls=calls, spans=Spans(OFF, None), metrics=metrics, spool=spool, ask=None

@@ -7,7 +7,7 @@ from sidecar.spool.model import SpoolUnavailable
 
 
 async def test_nothing_is_made_before_it_is_needed(tmp_path):
-    spool = LazySpool(tmp_path / "spool")
+    spool = LazySpool(tmp_path / "spool", max_queue_bytes=1024**2)
     assert not spool.exists
     assert "not open" in repr(spool)
     await spool.close()
@@ -15,7 +15,7 @@ async def test_nothing_is_made_before_it_is_needed(tmp_path):
 
 
 async def test_all_get_the_same_one_until_it_is_closed(tmp_path):
-    lazy = LazySpool(tmp_path / "spool")
+    lazy = LazySpool(tmp_path / "spool", max_queue_bytes=1024**2)
     first, second = await asyncio.gather(lazy.open(), lazy.open())
     assert first is second
     await first.append("events", b"x")
@@ -30,7 +30,7 @@ async def test_all_get_the_same_one_until_it_is_closed(tmp_path):
 
 async def test_one_that_cannot_be_opened_is_tried_again(tmp_path):
     (tmp_path / "spool").write_text("a file")
-    lazy = LazySpool(tmp_path / "spool")
+    lazy = LazySpool(tmp_path / "spool", max_queue_bytes=1024**2)
     with pytest.raises(SpoolUnavailable):
         await lazy.open()
     (tmp_path / "spool").unlink()
