@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sidecar.settings.client import Outcome
@@ -28,7 +29,8 @@ def main() -> None:
 
     def deliver(flags: Flags) -> None:
         content = pickle.dumps(_read(flags), protocol=pickle.HIGHEST_PROTOCOL)
-        with open(int(descriptor), "wb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        # Whoever was told to stop while it starts reads no more.
+        with suppress(BrokenPipeError), open(int(descriptor), "wb") as pipe:  # noqa: PTH123 - a descriptor
             pipe.write(content)
 
     flags = plain_flags(arguments)

@@ -1,6 +1,7 @@
 """The configuration as the running process gets it: from a child, without loading a validator."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,20 @@ def test_a_file_in_the_working_directory_does_not_stand_in_for_a_library(file, t
     (tmp_path / "yaml.py").write_text("raise SystemExit(7)")
     monkeypatch.chdir(tmp_path)
     assert outcome_of(child.start(["--config", str(file)])).settings is not None
+
+
+def test_a_parent_that_is_gone_is_no_fault(file):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar.settings.compile", str(writing), "--config", str(file)],
+        pass_fds=[writing],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_silent_child_is_given_up(file, monkeypatch):
