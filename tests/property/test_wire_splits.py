@@ -19,7 +19,7 @@ HEAD = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class TestRequests:
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=250, deadline=None)
     @given(st.data())
     def test_any_split_reads_the_same(self, data):
         stream = data.draw(wire_input.requests)
@@ -40,7 +40,7 @@ class TestRequests:
         assert [it.whole for it in split.messages] == [it.whole for it in joined.messages]
         assert (split.fault is None) == (joined.fault is None)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.one_of(wire_input.requests, st.binary(max_size=200)), st.sampled_from([Limits(), TIGHT]))
     def test_nothing_raises_anything_but_a_refusal(self, stream, limits):
         fault = read_requests([stream], limits).fault
@@ -48,7 +48,7 @@ class TestRequests:
 
 
 class TestResponses:
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=250, deadline=None)
     @given(st.data())
     def test_any_split_reads_the_same(self, data):
         stream, method = data.draw(wire_input.responses), data.draw(wire_input.methods)
@@ -59,7 +59,7 @@ class TestResponses:
     def test_every_vector_octet_by_octet(self, stream):
         assert read_responses(octets(stream)).facts() == read_responses([stream]).facts()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=200, deadline=None)
     @given(st.one_of(wire_input.responses, st.binary(max_size=200)), st.sampled_from([Limits(), TIGHT]))
     def test_nothing_raises_anything_but_a_protocol_error(self, stream, limits):
         fault = read_responses([stream], limits=limits).fault

@@ -91,11 +91,11 @@ def _chunk(draw) -> bytes:
 
 
 @st.composite
-def good_chunks(draw) -> bytes:
-    """A chunked body without fault."""
+def _good_chunks(draw) -> bytes:
     payloads = draw(st.lists(st.binary(min_size=1, max_size=20), max_size=4))
     trailers = draw(st.lists(st.sampled_from([b"X-A: 1", b"X-B:", b"Content-Length: 9"]), max_size=2))
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(payload), payload) for payload in payloads)
+    extension = draw(st.sampled_from([b"", b"", b";a=b", b';a="b;\\" c"']))
+    chunks = b"".join(b"%x%b\r\n%b\r\n" % (len(payload), extension, payload) for payload in payloads)
     return b"%b0\r\n%b\r\n" % (chunks, b"".join(trailer + b"\r\n" for trailer in trailers))
 
 
@@ -103,9 +103,7 @@ _TRAILERS = st.lists(st.one_of(st.just(b"X-Sum: 1"), _ANY_FIELD), max_size=2).ma
     lambda lines: b"0\r\n%b\r\n" % b"".join(line + b"\r\n" for line in lines)
 )
 _CHUNKS = st.tuples(st.lists(_chunk(), max_size=3).map(b"".join), _TRAILERS).map(b"".join)
-_BODY = st.one_of(
-    st.just(b""), st.just(b"hello"), st.binary(max_size=8), good_chunks(), good_chunks(), _CHUNKS
-)
+_BODY = st.one_of(st.just(b""), st.just(b"hello"), st.binary(max_size=8), _good_chunks(), _CHUNKS)
 
 
 @st.composite
@@ -121,26 +119,49 @@ def _head(
 
 
 _REQUEST_LINE = st.tuples(_METHOD, _TARGET, _VERSION).map(b" ".join)
-_PLAIN_LINE = st.tuples(st.sampled_from([b"GET", b"POST"]), st.just(b"/"), st.just(b"HTTP/1.1")).map(
-    b" ".join
-)
 _STATUS_LINE = st.tuples(_VERSION, _STATUS).map(b" ".join)
-_PLAIN_FIELD = st.sampled_from([b"X-A: 1", b"Accept: */*", b"Connection: keep-alive", b"TE: trailers"])
-_MADE_REQUEST = st.tuples(
+_PLAIN_FIELD = st.sampled_from(
+    [
+        b"X-A: 1",
+        b"Accept: */*",
+        b"Connection: keep-alive",
+        b"Connection: X-A, close",
+        b"x-b:\t\xa0 b ",
+        b"X-A:",
+    ]
+)
+
+
+@st.composite
+def _good(draw, first: st.SearchStrategy[bytes], certain: list[bytes]) -> bytes:
+    """A message without fault, with any kind of body."""
+    kind = draw(st.sampled_from(["none", "length", "chunked"]))
+    framing, body = [], b""
+    if kind == "length":
+        body = draw(st.binary(max_size=20))
+        framing = [draw(st.sampled_from([b"Content-Length: %d", b"content-length:00%d\t"])) % len(body)]
+    elif kind == "chunked":
+        body = draw(_good_chunks())
+        framing = [draw(st.sampled_from([b"Transfer-Encoding: chunked", b"transfer-encoding:CHUNKED "]))]
+    lines = [*certain, *draw(st.lists(_PLAIN_FIELD, max_size=3)), *framing]
+    return b"\r\n".join([draw(first), *draw(st.permutations(lines)), b"", body])
+
+
+_GOOD_LINE = st.sampled_from(
+    [b"GET / HTTP/1.1", b"POST /a?b HTTP/1.1", b"HEAD http://test HTTP/1.1", b"OPTIONS * HTTP/1.1"]
+)
+_GOOD_STATUS_LINE = st.sampled_from(
+    [b"HTTP/1.1 200 OK", b"HTTP/1.1 200 OK", b"HTTP/1.1 404 ", b"HTTP/1.1 304 x", b"HTTP/1.1 103 Early Hints"]
+)
+_GOOD_REQUEST = _good(_GOOD_LINE, [b"Host: test"])
+_GOOD_RESPONSE = _good(_GOOD_STATUS_LINE, [])
+_ODD_REQUEST = st.tuples(
     st.one_of(
-        _head(_PLAIN_LINE, _PLAIN_FIELD, [b"Host: test"]),
-        _head(_REQUEST_LINE, _REQUEST_FIELD, [b"Host: test"]),
-        _head(_REQUEST_LINE, _REQUEST_FIELD, []),
+        _head(_REQUEST_LINE, _REQUEST_FIELD, [b"Host: test"]), _head(_REQUEST_LINE, _REQUEST_FIELD, [])
     ),
     _BODY,
 ).map(b"".join)
-_MADE_RESPONSE = st.tuples(
-    st.one_of(
-        _head(st.just(b"HTTP/1.1 200 OK"), _PLAIN_FIELD, []),
-        _head(_STATUS_LINE, _RESPONSE_FIELD, []),
-    ),
-    _BODY,
-).map(b"".join)
+_ODD_RESPONSE = st.tuples(_head(_STATUS_LINE, _RESPONSE_FIELD, []), _BODY).map(b"".join)
 
 _HARMFUL = st.sampled_from(
     [
@@ -167,14 +188,22 @@ def _mutated(draw, messages: st.SearchStrategy[bytes]) -> bytes:
     return octets
 
 
-def _streams(messages: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
+def _streams(
+    good: st.SearchStrategy[bytes], odd: st.SearchStrategy[bytes], vectors: list[bytes]
+) -> st.SearchStrategy[bytes]:
     """What one connection may bring: one message or several, each perhaps spoilt, or anything at all."""
-    one = st.one_of(messages, messages, _mutated(messages))
-    return st.one_of(st.lists(one, min_size=1, max_size=3).map(b"".join), st.binary(max_size=60))
+    vector = st.sampled_from(vectors)
+    message = st.one_of(good, good, good, odd, vector, _mutated(st.one_of(good, odd, vector)))
+    return st.one_of(
+        st.lists(good, min_size=1, max_size=3).map(b"".join),
+        st.lists(message, min_size=1, max_size=3).map(b"".join),
+        st.tuples(good, message).map(b"".join),
+        st.binary(max_size=60),
+    )
 
 
-requests = _streams(st.one_of(_MADE_REQUEST, st.sampled_from(REQUESTS)))
-responses = _streams(st.one_of(_MADE_RESPONSE, st.sampled_from(RESPONSES)))
+requests = _streams(_GOOD_REQUEST, _ODD_REQUEST, REQUESTS)
+responses = _streams(_GOOD_RESPONSE, _ODD_RESPONSE, RESPONSES)
 methods = st.sampled_from([b"GET", b"GET", b"POST", b"HEAD"])
 
 

@@ -21,15 +21,20 @@ DEFAULT = Limits()
 
 @dataclass
 class Message:
-    """A head, and as much of its body as has come."""
+    """A head, and as much of its body as has come.
+
+    Attributes:
+        behind: How many octets had come behind its end when that was read.
+    """
 
     head: RequestHead | ResponseHead
     payload: bytes = b""
     trailers: list[bytes] = field(default_factory=list)
     whole: bool = False
+    behind: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """All that is known of it."""
+        """All that is known of it, however it came."""
         head = {name: getattr(self.head, name) for name in type(self.head).__slots__}
         return {**head, "payload": self.payload, "trailers": self.trailers, "whole": self.whole}
 
@@ -96,6 +101,7 @@ def _read(
                 body = reader.body
                 messages[-1].whole = body.done
                 messages[-1].trailers = body.trailers
+                messages[-1].behind = len(reader.buffer)
     except SidecarError as fault:
         transcript.fault = fault
     if isinstance(reader.body, UntilCloseBody) and messages:
