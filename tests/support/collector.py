@@ -14,6 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
+from tests.support.waiting import eventually
+
 
 class Collector:
     """What was received, and how to answer.
@@ -22,6 +24,7 @@ class Collector:
         traces: Decoded trace requests, in order of arrival.
         metrics: Decoded metrics requests.
         headers: The header fields of each request.
+        paths: The path of each request.
         answers: Statuses for the next requests, 200 once they are used up.
         answer_headers: Sent with every answer.
         refuse: Spans that the next answers claim not to have taken.
@@ -32,6 +35,7 @@ class Collector:
         self.traces: list[ExportTraceServiceRequest] = []
         self.metrics: list[ExportMetricsServiceRequest] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.answers: list[int] = []
         self.answer_headers: dict[str, str] = {}
         self.refuse = 0
@@ -44,11 +48,36 @@ class Collector:
         """All spans received."""
         return [
             span
-            for request in self.traces
+            for request in list(self.traces)
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
         ]
+
+    @property
+    def services(self) -> dict[bytes, str]:
+        """Who sent a span, by its span id: the ``service.name`` of its resource."""
+        return {
+            span.span_id: attribute.value.string_value
+            for request in list(self.traces)
+            for resource in request.resource_spans
+            for attribute in resource.resource.attributes
+            if attribute.key == "service.name"
+            for scope in resource.scope_spans
+            for span in scope.spans
+        }
+
+    def trace(self, trace_id: str, spans: int) -> list:
+        """The spans of a trace in the order in which they began, once there are as many as ``spans``."""
+
+        def found() -> list:
+            return sorted(
+                (span for span in self.spans if span.trace_id.hex() == trace_id),
+                key=lambda span: span.start_time_unix_nano,
+            )
+
+        eventually(lambda: len(found()) >= spans, f"{spans} span(s) of {trace_id}")
+        return found()
 
     def take(self, path: str, body: bytes) -> bytes:
         """Decode a request; the encoded answer."""
@@ -72,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         collector.headers.append({name.lower(): value for name, value in self.headers.items()})
+        collector.paths.append(self.path)
         if collector.hold.is_set():
             collector.released.wait(30)
         status = collector.answers.pop(0) if collector.answers else 200
@@ -104,6 +134,11 @@ def http_collector(port: int = 0):
         server.shutdown()
         server.server_close()
         thread.join(5)
+
+
+def attributes(span) -> dict[str, object]:
+    """The attributes of a span as Python's values."""
+    return {item.key: getattr(item.value, item.value.WhichOneof("value")) for item in span.attributes}
 
 
 @contextmanager
