@@ -78,6 +78,7 @@ class Attempts:
         while True:
             response: ResponseHead | None = None
             error: UpstreamError | None = None
+            self._check(exchange)
             try:
                 head = self._start(exchange, upstream, tried, fields)
                 if head is not None:
@@ -118,6 +119,14 @@ class Attempts:
             raise
         exchange.held = upstream
 
+    def _check(self, exchange: Exchange) -> None:
+        """Raise what has gone wrong between two attempts, or in the queue before the first."""
+        try:
+            exchange.check()
+        except BaseException:
+            self.leave(exchange)
+            raise
+
     async def _fall_back(self, exchange: Exchange, upstream: Upstream) -> Upstream:
         """Every breaker of ``upstream`` is open: the route's fallback, or the error that is being handled."""
         self._skip(exchange, Skip.BREAKER_OPEN)
@@ -143,7 +152,6 @@ class Attempts:
         Raises:
             CircuitOpen: No host lets the attempt pass.
         """
-        exchange.check()
         now = time.monotonic() if exchange.attempts else exchange.started
         picked = upstream.balancer.pick(now, tried)
         if picked is None:

@@ -104,8 +104,7 @@ class Upstream:
         self.hosts = tuple(self._host(url, build, previous) for url in settings.hosts)
         self.balancer = RoundRobin(self.hosts)
         self.refusing = False
-        bulkhead = settings.bulkhead
-        self.adaptive = GradientLimit(bulkhead.max_concurrent) if bulkhead.adaptive else None
+        self.adaptive = self._adaptive(previous)
         # What is in flight goes on counting under the new bounds.
         self.budget: RetryBudget = self._budget(build) if previous is None else previous.budget
         if self.budget.share != settings.retry.budget:
@@ -121,17 +120,29 @@ class Upstream:
 
     def take_over(self) -> None:
         """The configuration is in force: what was shared with the one before takes its bounds."""
-        bulkhead = self.settings.bulkhead
-        self.permits.resize(bulkhead.max_concurrent, bulkhead.max_queue)
+        self.permits.resize(self._limit, self.settings.bulkhead.max_queue)
+
+    def _adaptive(self, previous: Upstream | None) -> GradientLimit | None:
+        """What finds the bulkhead's limit; it keeps what it has learned while its bounds stay."""
+        bounds = self.settings.bulkhead
+        if not bounds.adaptive:
+            return None
+        if previous is not None and previous.adaptive is not None and previous.settings.bulkhead == bounds:
+            return previous.adaptive
+        return GradientLimit(bounds.max_concurrent)
+
+    @property
+    def _limit(self) -> int:
+        return self.settings.bulkhead.max_concurrent if self.adaptive is None else self.adaptive.limit
 
     def _budget(self, build: Build) -> RetryBudget:
         row = build.rows.row(f"budget:{self.name}", common=budget.COMMON_CELLS, own=budget.OWN_CELLS)
         return RetryBudget(self.settings.retry.budget, row=row)
 
     def _permits(self, build: Build) -> Permits[Waiter]:
-        bounds = self.settings.bulkhead
         row = build.rows.row(f"permits:{self.name}", common=permits.COMMON_CELLS, own=permits.OWN_CELLS)
-        return Permits(bounds.max_concurrent, bounds.max_queue, grant=wake, row=row, ring=build.rows.ring)
+        queue = self.settings.bulkhead.max_queue
+        return Permits(self._limit, queue, grant=wake, row=row, ring=build.rows.ring)
 
     def _host(self, url: UpstreamUrl, build: Build, previous: Upstream | None) -> UpstreamHost:
         settings = self.settings
