@@ -128,9 +128,7 @@ async def remove_record(request: web.Request, control: Control) -> web.Response:
     describe_change(request, why=reason)
     record_id = request.match_info["id"]
     with _refusals():
-        await (await _operator(control)).remove(
-            _event_type(request), record_id, by=request["who"], reason=reason, service=query.get("service")
-        )
+        await (await _operator(control)).remove(_event_type(request), record_id, service=query.get("service"))
     return json_answer({"id": record_id, "removed": True})
 
 
@@ -156,7 +154,8 @@ async def retry_records(request: web.Request, control: Control) -> web.StreamRes
     event_type = _event_type(request)
     with _refusals():
         operator = await _operator(control)
-        total = min(limit, await operator.count(event_type, selection, service=service))
+        tally = _Tally(min(limit, await operator.count(event_type, selection, service=service)))
+        describe_change(request, why=reason, dry_run=dry_run, results=tally.results)
         outcomes = operator.retry_many(
             event_type,
             selection,
@@ -167,23 +166,23 @@ async def retry_records(request: web.Request, control: Control) -> web.StreamRes
             dry_run=dry_run,
         )
         if _EVENT_STREAM in request.headers.get("Accept", ""):
-            return await _streamed(request, outcomes, total)
-        tally = _Tally(total)
+            return await _streamed(request, outcomes, tally)
         async for outcome in outcomes:
             tally.add(outcome)
     return json_answer(tally.members())
 
 
-async def _streamed(request: web.Request, outcomes: AsyncIterator[Outcome], total: int) -> web.StreamResponse:
+async def _streamed(
+    request: web.Request, outcomes: AsyncIterator[Outcome], tally: _Tally
+) -> web.StreamResponse:
     """One event a record, and a last one that sums up. The retry ends when the client goes away."""
-    tally = _Tally(total)
     with request.app[STREAMS].place():
         stream = EventStream(request)
         await stream.begin()
         try:
             async for outcome in outcomes:
                 tally.add(outcome)
-                await stream.send({**_members(outcome), "tried": tally.tried, "total": total})
+                await stream.send({**_members(outcome), "tried": tally.tried, "total": tally.total})
         except DeadLetterStoreError as error:
             tally.stopped = str(error)
         await stream.send(tally.members(), event="end")
@@ -194,20 +193,22 @@ class _Tally:
     """What came of a retry of many.
 
     Attributes:
+        total: Records that are to be tried.
         tried: Records so far.
+        results: How many had which result.
         stopped: Why the rest was left alone, or empty.
     """
 
     def __init__(self, total: int) -> None:
         self.tried = 0
         self.stopped = ""
-        self._total = total
-        self._results: dict[str, int] = {}
+        self.total = total
+        self.results: dict[str, int] = {}
         self._failures: list[dict[str, str]] = []
 
     def add(self, outcome: Outcome) -> None:
         self.tried += 1
-        self._results[outcome.result] = self._results.get(outcome.result, 0) + 1
+        self.results[outcome.result] = self.results.get(outcome.result, 0) + 1
         if outcome.error and len(self._failures) < _MOST_FAILURES:
             self._failures.append(_members(outcome))
         if outcome.last:
@@ -216,9 +217,9 @@ class _Tally:
     def members(self) -> dict[str, Any]:
         """As JSON members; of failures the first hundred."""
         return {
-            "total": self._total,
+            "total": self.total,
             "tried": self.tried,
-            **self._results,
+            **self.results,
             "failures": self._failures,
             "stopped": self.stopped or None,
         }

@@ -56,7 +56,11 @@ class Outcome:
 
 
 class Operator:
-    """Looks at dead letters and acts on them. ``by`` is who asks, ``reason`` why; both are kept and logged.
+    """Looks at dead letters and acts on them.
+
+    ``by`` is who asks for a change and ``reason`` why: what a failed retry or an edit leaves in the record.
+
+    Whoever calls logs the change; here it is only logged what becomes of each record in a retry of many.
 
     Event types are named alone where one service is meant by itself: this sidecar's queue comes first, then
     those of other services on the same store.
@@ -155,6 +159,10 @@ class Operator:
                 outcome = Outcome(record.id, "would_retry")
                 if not dry_run:
                     outcome = await self._try(queue, record.id, by=by, reason=reason)
+                    _logger.info(
+                        "dead letter %s in %s: %s in a retry of many by %s: %s",
+                        *(record.id, queue, outcome.result, by, reason),
+                    )
                 yield outcome
                 if outcome.last:
                     return
@@ -181,12 +189,9 @@ class Operator:
         edit = Edit(at=self._clock.wall(), by=by, reason=reason, replaced_key=record.idempotency_key)
         edited = record.edited(payload_bytes(payload), edit, key=uuid7())
         await self._store.replace(queue, edited)
-        _logger.warning("dead letter %s in %s edited by %s: %s", record_id, queue, by, reason)
         return edited
 
-    async def remove(
-        self, event_type: str, record_id: str, *, by: str, reason: str, service: str | None = None
-    ) -> None:
+    async def remove(self, event_type: str, record_id: str, *, service: str | None = None) -> None:
         """Remove a record for good.
 
         Raises:
@@ -195,7 +200,6 @@ class Operator:
         """
         queue, record = await self._find(event_type, record_id, service)
         await self._store.remove(queue, record)
-        _logger.warning("dead letter %s in %s removed by %s: %s", record_id, queue, by, reason)
 
     async def _queues(self, event_type: str, service: str | None) -> list[QueueName]:
         """The queues meant, this sidecar's own first."""
@@ -251,14 +255,12 @@ class Operator:
                 reason=reason,
             )
             await self._store.keep(queue, record.failed_again(attempt), token)
-            _logger.warning("retry of dead letter %s in %s by %s failed: %s", record_id, queue, by, error)
             raise
         except BaseException:  # a shutdown, or a fault of our own: no attempt of the record's
             await asyncio.shield(self._store.keep(queue, record, token))
             raise
         with contextlib.suppress(DeadLetterNotFoundError):  # removed by a first try whose reply was lost
             await self._store.remove(queue, record, token)
-        _logger.warning("dead letter %s in %s delivered, asked for by %s: %s", record_id, queue, by, reason)
 
     @contextlib.asynccontextmanager
     async def _held(self, queue: QueueName, record_id: str, token: str) -> AsyncIterator[None]:

@@ -146,7 +146,7 @@ async def test_records_of_other_programs_get_a_place(client, store, clock):
     ]
     assert [summary.depth for summary in await store.queues()] == [3]
     operator = Operator(store, service="requests", redeliver=store.add, clock=clock)
-    await operator.remove(TYPE, "junk", by="ann", reason="junk")
+    await operator.remove(TYPE, "junk")
     assert [summary.depth for summary in await store.queues()] == [2]
 
 

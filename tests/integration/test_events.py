@@ -341,6 +341,9 @@ def test_a_retry_delivers_and_removes_or_adds_its_attempt(start, upstream):
         lambda line: line["event"] == "admin change" and line.get("why") == "fixed", "the retry is logged"
     )
     assert (line["who"], line["what"]) == ("127.0.0.1", f"POST {path}/retry")
+    told = [line for line in sidecar.logs() if record["id"] in json.dumps(line)]
+    buried, *changes = (line["event"] for line in told)
+    assert (buried, changes) == ("library", ["admin change refused", "admin change"])  # a line a change
 
 
 def test_two_operators_at_once_make_one_delivery(start, upstream):
@@ -420,6 +423,8 @@ def test_many_at_once(start, upstream):
     events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: ")]
     assert [event.get("result") for event in events] == ["delivered", "delivered", None]
     assert events[-1]["delivered"] == 2
+    line = sidecar.wait_log(lambda line: line.get("results") == {"delivered": 2}, "both are told")
+    assert (line["event"], line["what"]) == ("admin change", f"POST {path}")
     bodies = [request.body for request in upstream.on(HOOK)]
     assert bodies == [b'{"n":0}', b'{"n":1}', b'{"n":2}']  # the oldest first
     for content in ({"limit": 0}, {"filter": {"x": 1}}, {"filter": 7}, {"more": 1}):
