@@ -30,7 +30,7 @@ from sidecar.exchange import Exchange
 from sidecar.ids import random_hex, uuid7
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
-from sidecar.reply import error_reply
+from sidecar.reply import DATE, error_reply
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
@@ -311,6 +311,8 @@ class Proxy:
             framing += b"Connection: close\r\n"
         elif not minor:
             framing += b"Connection: keep-alive\r\n"
+        if b"date" not in response.special:  # RFC 9110, section 6.6.1
+            framing += DATE.line()
         return response_head(response, framing, exchange.added + exchange.notes)
 
     async def _tunnel(self, exchange: Exchange, response: ResponseHead) -> None:

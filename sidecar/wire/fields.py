@@ -44,6 +44,7 @@ RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"upgrade": REMOVED,
     b"content-length": REMOVED,
     b"content-type": NOTED,
+    b"date": NOTED,
     b"retry-after": NOTED,
     b"x-request-id": REMOVED,
     # Only the sidecar itself may say these things; an upstream's own would be taken for ours.

@@ -168,6 +168,14 @@ GOOD = [
         ),
     ),
     _good(
+        "the date of the answer is kept",
+        b"HTTP/1.1 200 OK",
+        b"Content-Length: 0",
+        b"Date: Mon, 01 Jan 2024 00:00:00 GMT",
+        rfc="RFC 9110, section 6.6.1",
+        fields=(b"Date: Mon, 01 Jan 2024 00:00:00 GMT",),
+    ),
+    _good(
         "hop-by-hop fields are removed",
         b"HTTP/1.1 200 OK",
         b"Content-Length: 0",

@@ -44,6 +44,9 @@ def test_answer(rig, vector):
             _assert_as_expected(response, vector)
         assert re.fullmatch(rb"[A-Za-z0-9._:-]+", response["x-correlation-id"])
         assert re.fullmatch(rb"[A-Za-z0-9._:-]+", response["x-request-id"])
+        assert (
+            len(response.values("date")) == 1
+        )  # whoever forwards adds a missing one: RFC 9110, section 6.6.1
         if b"HTTP/1.0\r\n" not in vector.request and b"close" not in response.values("connection"):
             assert client.request("GET", "/again").status == 200
     _assert_upstream_connection(rig, vector)
