@@ -121,7 +121,10 @@ class RedisDeadLetterStore:
         if not answer:
             raise _not_found(queue, record_id)
         value, held = answer
-        return _shown(decode(value, record_id=record_id, event_type=queue.event_type), held=held)
+        record = decode(value, record_id=record_id, event_type=queue.event_type)
+        if record.status != "unreadable" and micros(record.stored_at) < self._oldest():
+            raise _not_found(queue, record_id)  # past its age, and not cleared away yet
+        return _shown(record, held=held)
 
     async def page(
         self, queue: QueueName, selection: Selection, *, limit: int, after: Position | None = None

@@ -226,6 +226,8 @@ async def test_records_are_gone_past_their_age(store, clock):
     await store.add(QUEUE, a_record("old", stored_at=NOW - 29 * DAY))
     await store.add(QUEUE, a_record("new", stored_at=NOW))
     clock.advance(2 * DAY)
+    with pytest.raises(DeadLetterNotFoundError):
+        await store.get(QUEUE, "old")
     assert await store.count(QUEUE, Selection(correlation_id="c-1")) == 1
     assert await ids(store, NEWEST, limit=10) == [["new"]]
     assert await ids(store, Selection(correlation_id="c-1"), limit=10) == [["new"]]
