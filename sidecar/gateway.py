@@ -12,6 +12,7 @@ from sidecar.events.service import EventService
 from sidecar.idempotency.engine import Engine
 from sidecar.internal import InternalCalls
 from sidecar.metrics.names import Metrics
+from sidecar.metrics.outcomes import STORE_OPERATIONS
 from sidecar.metrics.process import define_process_metrics
 from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
@@ -91,10 +92,11 @@ class Gateway:
         self.metrics = Metrics(self.registry, version=VERSION)
         define_process_metrics(self.registry)
         self.deadlines = Deadlines(self._loop)
+        waits = self.metrics.idempotency_store_seconds.children("op", STORE_OPERATIONS)
         self.engine = Engine(
             _open_store(settings),
             sent=commons.sent if commons is not None else None,
-            observe=lambda op, seconds: self.metrics.idempotency_store_seconds.labels(op=op).observe(seconds),
+            observe=lambda op, seconds: waits[op].observe(seconds),
         )
         tracing = self._tracing = Tracing(settings, log)
         self.pipeline = self._build(settings)

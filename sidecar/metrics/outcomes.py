@@ -38,6 +38,9 @@ IDEMPOTENCY_RESULTS: Final = (
 )
 """``idempotency_requests_total``: what came of the key."""
 
+STORE_OPERATIONS: Final = ("claim", "complete", "release", "mark_unknown")
+"""``idempotency_store_seconds``: what a request waited for."""
+
 PUBLISH_OUTCOMES: Final = ("streamed", "spooled", "dead_lettered", "refused")
 """``events_published_total``: durable in the stream, in the spool, as a dead letter; or not accepted."""
 
