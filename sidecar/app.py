@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
 from sidecar.audit_trail import AuditTrailUnusable
-from sidecar.gateway import Gateway
+from sidecar.gateway import Gateway, settle_memory
 from sidecar.health_checks import HealthChecks
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
@@ -24,12 +23,17 @@ from sidecar.telemetry import MetricsPush, TelemetryMisconfigured
 from sidecar.version import VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sidecar.events.service import EventService
     from sidecar.idempotency.engine import Engine
+    from sidecar.load import Load
     from sidecar.metrics.registry import Snapshot
     from sidecar.pipeline import Pipeline
     from sidecar.settings.client import Recompiler
     from sidecar.settings.model import Settings
+    from sidecar.workers.commons import Commons
+    from sidecar.workers.front import Workers
 
 _SEEN_DRAINING = 1.0
 """Seconds that the admin port goes on after it was asked to drain, so that whoever asked can see it."""
@@ -47,12 +51,12 @@ async def _main(settings: Settings, recompile: Recompiler, log: Log) -> int:
     try:
         app = App(settings, recompile, log)
         await app.start()
-        # What exists now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        settle_memory()
         await app.until_stopped()
         await app.stop()
+        if app.failure:
+            print(f"sidecar: {app.failure}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
+            return 1
     except (OSError, TelemetryMisconfigured, AuditTrailUnusable) as error:
         log.error("start failed", message=str(error))  # noqa: TRY400 - our own log; the message is enough
         print(f"sidecar: {error}", file=sys.stderr)  # noqa: T201 - the log goes to standard output
@@ -78,10 +82,12 @@ class App:
         self.started_at = time.time()
         self._linger = 0.0
         self._stop = asyncio.Event()
-        self._gateway = gateway = Gateway(settings, log)
+        self._workers: Workers | None
+        self._workers, commons = _workers_for(settings, log, lost=self._stop.set)
+        self._gateway = gateway = Gateway(settings, log, commons)
         self._health_checks = HealthChecks(log)
         self._store_watch = StoreWatch(gateway.engine.store, patience=settings.store_timeout)
-        self._listeners = Listeners(gateway.proxy, gateway.deadlines)
+        self._front = self._workers or Listeners(gateway.proxy, gateway.deadlines)
         self._admin: list[AdminServer] = []
         self._reloader = Reloader(recompile, self.apply, log, gateway.metrics)
         self._metrics_push = MetricsPush(settings, log)
@@ -101,7 +107,7 @@ class App:
         loop.add_signal_handler(signal.SIGHUP, self._reloader.request)
         await gateway.start()
         await self._start_admin()
-        await self._listeners.update(self.settings)
+        await self._front.update(self.settings)
         await gateway.events.start()
         self._reloader.start()
         await self._health_checks.follow(self.pipeline)
@@ -111,7 +117,7 @@ class App:
         self.log.info(
             "started",
             version=VERSION,
-            listeners=self._listeners.addresses,
+            listeners=self._front.addresses,
             admin=self._admin[0].port,
             pid=os.getpid(),
         )
@@ -130,9 +136,9 @@ class App:
     async def stop(self) -> None:
         """Refuse new work, finish what is under way within ``drain_timeout``, and flush."""
         self.draining = True
-        await self._gateway.drain(self._listeners)
+        await self._gateway.drain(self._front)
         await asyncio.sleep(self._linger)
-        await self._listeners.kill()
+        await self._front.kill()
         await self._reloader.close()
         await self._health_checks.close()
         self._advising.cancel()
@@ -142,6 +148,11 @@ class App:
         await self._metrics_push.close(self.snapshot)
         await self._gateway.close()
         self.log.info("stopped")
+
+    @property
+    def failure(self) -> str:
+        """Why it stopped without being told to, or an empty string."""
+        return self._workers.failure if self._workers is not None else ""
 
     # --- what the admin port asks -----------------------------------------------------------------------
 
@@ -171,6 +182,8 @@ class App:
             return "draining"
         if not self.started:
             return "starting"
+        if self._workers is not None and (missing := self._workers.not_ready()):
+            return missing
         if requires_store(plan.policy for plan in self.pipeline.plans) and await self.store_problem():
             return "the idempotency store is unavailable"
         return ""
@@ -179,10 +192,10 @@ class App:
         """Why the store cannot be used, or an empty string."""
         return await self._store_watch.problem()
 
-    @property
-    def in_flight(self) -> int:
-        """Requests being answered."""
-        return self._gateway.proxy.active
+    async def load(self) -> Load:
+        """What the sidecar has in hand."""
+        own = self._gateway.load()
+        return own if self._workers is None else await self._workers.load(own)
 
     @property
     def reload_failed(self) -> list[str]:
@@ -199,14 +212,18 @@ class App:
         self._linger = _SEEN_DRAINING
         self._stop.set()
 
-    def set_log_level(self, level: str) -> None:
+    async def set_log_level(self, level: str) -> None:
         """Write log lines from ``level`` on, until the configuration names another one."""
-        self.log.set_level(level)
+        # A moment later, so that the line that tells of this change is written under the old level.
+        asyncio.get_running_loop().call_soon(self.log.set_level, level)
+        if self._workers is not None:
+            await self._workers.set_log_level(level)
 
     async def snapshot(self) -> Snapshot:
         """All figures."""
         await self.events.refresh()
-        return self._gateway.registry.snapshot()
+        own = self._gateway.registry.snapshot()
+        return own if self._workers is None else await self._workers.snapshot(own)
 
     async def apply(self, settings: Settings) -> None:
         """Put another configuration in force; nothing is cut, and an error leaves the old one.
@@ -216,5 +233,18 @@ class App:
             RestartNeeded: A setting has changed that cannot change while the process runs.
             AuditTrailUnusable: Routes are audited now, and their changes could never be recorded.
         """
-        await self._gateway.apply(settings, self._listeners)
+        await self._gateway.apply(settings, self._front)
         await self._health_checks.follow(self.pipeline)
+
+
+def _workers_for(
+    settings: Settings, log: Log, *, lost: Callable[[], None]
+) -> tuple[Workers, Commons] | tuple[None, None]:
+    """Those that face the clients in this process's place, if any do, and what they share with it."""
+    if settings.workers == 1:
+        return None, None
+    from sidecar.workers.commons import Commons  # noqa: PLC0415 - only where there are workers
+    from sidecar.workers.front import Workers  # noqa: PLC0415
+
+    commons = Commons.make(settings)
+    return Workers(settings.workers, commons, log, lost=lost), commons

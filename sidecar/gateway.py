@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -11,6 +12,7 @@ from sidecar.audit_trail import AuditTrail
 from sidecar.events.service import EventService
 from sidecar.idempotency.engine import Engine
 from sidecar.internal import InternalCalls
+from sidecar.load import Connections, Load
 from sidecar.metrics.names import Metrics
 from sidecar.metrics.outcomes import STORE_OPERATIONS
 from sidecar.metrics.process import define_process_metrics
@@ -18,7 +20,8 @@ from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
 from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
-from sidecar.settings.restart import check_reloadable
+from sidecar.scoreboard.shared import ScoreboardFull
+from sidecar.settings.restart import RestartNeeded, check_reloadable
 from sidecar.spans import Spans
 from sidecar.spool.lazy import LazySpool
 from sidecar.telemetry import Tracing
@@ -172,7 +175,10 @@ class Gateway:
         """
         check_reloadable(self.settings, settings, can_trace=self._tracing.can_trace)
         old = self.pipeline
-        new = self._build(settings, old)
+        try:
+            new = self._build(settings, old)
+        except ScoreboardFull as full:
+            raise RestartNeeded([f"upstreams: {full}: restart, and there is room for more"]) from full
         await self.audit.follow(new)
         await front.update(settings)
         new.take_over()
@@ -224,6 +230,19 @@ class Gateway:
                 for host in upstream.hosts:
                     host.breaker.phase(now)
 
+    def load(self) -> Load:
+        """What it has in hand."""
+        return Load(
+            in_flight=self.proxy.active,
+            executions=self.engine.running,
+            unwritten=self.engine.unwritten,
+            connections={
+                (upstream.name, host.label): Connections(host.pool.size, host.pool.idle)
+                for upstream in self.pipeline.upstreams.values()
+                for host in upstream.hosts
+            },
+        )
+
     # --- what it tells ----------------------------------------------------------------------------------
 
     def _expose(self) -> None:
@@ -268,6 +287,13 @@ class Gateway:
             failures_in_a_row=counts.failures_in_a_row,
             note=transition.note,
         )
+
+
+def settle_memory() -> None:
+    """What exists now lives as long as the process: the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _open_store(settings: Settings) -> IdempotencyStore:

@@ -9,6 +9,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from sidecar.events.service import EventService
     from sidecar.idempotency.engine import Engine
+    from sidecar.load import Load
     from sidecar.log import Log
     from sidecar.metrics.registry import Snapshot
     from sidecar.pipeline import Pipeline
@@ -25,7 +26,6 @@ class Control(Protocol):
         events: Events and dead letters.
         log: Where changes are told.
         draining: Whether it has been told to stop.
-        in_flight: Requests being answered.
         started_at: When the process began, in seconds since the Unix epoch.
         reload_failed: What was wrong with the configuration that was refused last; empty since one was
             accepted.
@@ -50,9 +50,6 @@ class Control(Protocol):
     def draining(self) -> bool: ...  # noqa: D102
 
     @property
-    def in_flight(self) -> int: ...  # noqa: D102
-
-    @property
     def started_at(self) -> float: ...  # noqa: D102
 
     @property
@@ -64,6 +61,10 @@ class Control(Protocol):
 
     async def store_problem(self) -> str:
         """Why the store cannot be used, or an empty string; at most a second old."""
+        ...
+
+    async def load(self) -> Load:
+        """What the sidecar has in hand, in all its workers."""
         ...
 
     async def snapshot(self) -> Snapshot:
@@ -78,8 +79,8 @@ class Control(Protocol):
         """Refuse new work, finish what is under way, and end the process, as SIGTERM does."""
         ...
 
-    def set_log_level(self, level: str) -> None:
-        """Write log lines from ``level`` on, one of ``sidecar.log.LEVELS``."""
+    async def set_log_level(self, level: str) -> None:
+        """Write log lines from ``level`` on, one of ``sidecar.log.LEVELS``; here, from the next turn on."""
         ...
 
 

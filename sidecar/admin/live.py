@@ -75,7 +75,7 @@ async def stream(request: web.Request, control: Control) -> web.StreamResponse:
 
 async def _figures(control: Control, traffic: Traffic, keys: UnknownKeys, now: float) -> dict[str, Any]:
     snapshot = await control.snapshot()
-    not_ready = await control.not_ready()
+    not_ready, load = await control.not_ready(), await control.load()
     return {
         "at": moment(time.time()),
         "service": control.settings.service,
@@ -83,11 +83,11 @@ async def _figures(control: Control, traffic: Traffic, keys: UnknownKeys, now: f
         "ready": not not_ready,
         "not_ready_because": not_ready or None,
         "draining": control.draining,
-        "in_flight": control.in_flight,
+        "in_flight": load.in_flight,
         **traffic.observe(snapshot, now),
-        "upstreams": [describe(upstream) for upstream in control.pipeline.upstreams.values()],
+        "upstreams": [describe(upstream, load) for upstream in control.pipeline.upstreams.values()],
         "keys": {
-            "in_progress": control.engine.running,
+            "in_progress": load.executions,
             "unknown": keys.count,
             "counted_at": moment(keys.counted_at),
         },

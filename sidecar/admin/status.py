@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import TYPE_CHECKING
@@ -25,7 +24,7 @@ async def show_status(request: web.Request, control: Control) -> web.Response:
     """``GET /admin/status``."""
     query_of(request)
     settings = control.settings
-    not_ready, problem = await control.not_ready(), await control.store_problem()
+    not_ready, problem, load = await control.not_ready(), await control.store_problem(), await control.load()
     return json_answer(
         {
             "service": settings.service,
@@ -36,11 +35,11 @@ async def show_status(request: web.Request, control: Control) -> web.Response:
             "ready": not not_ready,
             "not_ready_because": not_ready or None,
             "draining": control.draining,
-            "in_flight": control.in_flight,
+            "in_flight": load.in_flight,
             "workers": settings.workers,
             "log_level": control.log.level,
             "store": {"url": mask_url(settings.store), "reachable": not problem, "problem": problem or None},
-            "idempotency": {"running": control.engine.running, "unwritten": control.engine.unwritten},
+            "idempotency": {"running": load.executions, "unwritten": load.unwritten},
             "configuration": {"mistakes": control.reload_failed},
         }
     )
@@ -77,8 +76,9 @@ async def drain(request: web.Request, control: Control) -> web.Response:
     members = await read_object(request)
     describe_change(request, why=members.reason())
     members.nothing_else()
+    load = await control.load()
     control.drain()
-    return json_answer({"draining": True, "in_flight": control.in_flight}, status=202)
+    return json_answer({"draining": True, "in_flight": load.in_flight}, status=202)
 
 
 async def set_log_level(request: web.Request, control: Control) -> web.Response:
@@ -89,6 +89,5 @@ async def set_log_level(request: web.Request, control: Control) -> web.Response:
     members.nothing_else()
     if level not in LEVELS:
         raise BadRequest(f"level is one of {', '.join(LEVELS)}, not {level[:20]!r}")
-    # A moment later, so that the line that tells of this change is written under the old level.
-    asyncio.get_running_loop().call_soon(control.set_log_level, level)
+    await control.set_log_level(level)
     return json_answer({"level": level})

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from sidecar.admin.control import Control
     from sidecar.admin.reading import Members
     from sidecar.breaker.states import Override
+    from sidecar.load import Connections, Load
     from sidecar.pipeline import Upstream, UpstreamHost
 
 
 async def list_upstreams(request: web.Request, control: Control) -> web.Response:
     """``GET /admin/upstreams``."""
     query_of(request)
-    return json_answer({"items": [describe(it) for it in control.pipeline.upstreams.values()]})
+    load = await control.load()
+    return json_answer({"items": [describe(it, load) for it in control.pipeline.upstreams.values()]})
 
 
 async def show_upstream(request: web.Request, control: Control) -> web.Response:
     """``GET /admin/upstreams/{name}``."""
     query_of(request)
-    return json_answer(describe(_find(request, control)))
+    return json_answer(describe(_find(request, control), await control.load()))
 
 
 async def override_breaker(request: web.Request, control: Control) -> web.Response:
@@ -49,10 +51,10 @@ async def override_breaker(request: web.Request, control: Control) -> web.Respon
             host.breaker.override(mode, now, seconds=seconds, reason=reason)
         except ValueError as error:
             raise BadRequest(str(error)) from None
-    return json_answer(describe(upstream))
+    return json_answer(describe(upstream, await control.load()))
 
 
-def describe(upstream: Upstream) -> dict[str, Any]:
+def describe(upstream: Upstream, load: Load) -> dict[str, Any]:
     """An upstream at this moment, as JSON holds it."""
     permits = upstream.permits
     return {
@@ -65,18 +67,20 @@ def describe(upstream: Upstream) -> dict[str, Any]:
             "streams": permits.streams,
             "adaptive": upstream.adaptive is not None,
         },
-        "hosts": [_describe_host(host) for host in upstream.hosts],
+        "hosts": [
+            _describe_host(host, load.connections[upstream.name, host.label]) for host in upstream.hosts
+        ],
     }
 
 
-def _describe_host(host: UpstreamHost) -> dict[str, Any]:
+def _describe_host(host: UpstreamHost, connections: Connections) -> dict[str, Any]:
     stats = host.breaker.stats(time.monotonic())
     return {
         "host": host.label,
         "url": str(host.url),
         "healthy": host.health.healthy,
-        "in_flight": host.pool.size - host.pool.idle,
-        "connections": {"open": host.pool.size, "idle": host.pool.idle},
+        "in_flight": connections.open - connections.idle,
+        "connections": connections._asdict(),
         "breaker": {
             "state": stats.state.value,
             "since": moment(stats.since),

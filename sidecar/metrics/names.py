@@ -75,7 +75,10 @@ class Metrics:
             "retry_skipped_total", "Failed attempts that were not tried again, by the reason.", "reason"
         )
         self.bulkhead_in_use = registry.gauge(
-            "bulkhead_in_use", "Permits of an upstream's bulkhead that are held at the moment.", "upstream"
+            "bulkhead_in_use",
+            "Permits of an upstream's bulkhead that are held at the moment.",
+            "upstream",
+            rule="max",  # each worker reads the count of all
         )
         self.bulkhead_rejected = registry.counter(
             "bulkhead_rejected_total",

@@ -60,37 +60,118 @@ async def bind(address: Address) -> Binding:
         OSError: It is taken or not ours, or the name has no address.
     """
     if address.unix:
-        _make_way(address.unix)
-        sock = _listening(socket.AF_UNIX, address.unix, address)
-        return Binding((sock,), SocketFile(address.unix))
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+        return _bind_file(address)
     sockets: list[socket.socket] = []
     try:
-        for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
-            sockets.append(_listening(family, where, address))
+        for family, where in await _resolve(address):
+            sockets.append(_bound(family, where, address))
+            _listen(sockets[-1], address)
     except OSError:
         Binding(tuple(sockets)).close()
         raise
     return Binding(tuple(sockets))
 
 
-def _listening(family: int, where: object, address: Address) -> socket.socket:
+class Place:
+    """An address that several processes listen on, each on sockets of its own where there can be several.
+
+    Of TCP there can: the kernel spreads connections over them by a hash of both ends' addresses, and leaves
+    out a process in the moment in which it ends (SO_REUSEPORT, socket(7)). The place itself holds the
+    address, without listening. A Unix socket is one, which all listen on.
+    """
+
+    def __init__(self, address: Address, binding: Binding) -> None:
+        self.address = address
+        self._binding = binding
+
+    def __repr__(self) -> str:
+        return f"<Place {self.address}>"
+
+    @classmethod
+    async def reserve(cls, address: Address) -> Place:
+        """Take ``address``, for now without listening.
+
+        Raises:
+            OSError: It is taken or not ours, or the name has no address.
+        """
+        if address.unix:
+            return cls(address, _bind_file(address))
+        sockets: list[socket.socket] = []
+        try:
+            for family, where in await _resolve(address):
+                sockets.append(_bound(family, where, address))
+                # Not before it is bound: that must fail where a stranger listens, even one that would share.
+                sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        except OSError:
+            Binding(tuple(sockets)).close()
+            raise
+        return cls(address, Binding(tuple(sockets)))
+
+    @property
+    def names(self) -> list[str]:
+        """Where it is, as an address is written."""
+        return [name_of(sock) for sock in self._binding.sockets]
+
+    def sockets(self) -> list[socket.socket]:
+        """Listening sockets for one more process; the caller closes them when that process has them.
+
+        Raises:
+            OSError: The system has no more sockets.
+        """
+        if self.address.unix:
+            return [sock.dup() for sock in self._binding.sockets]
+        sockets: list[socket.socket] = []
+        for held in self._binding.sockets:
+            sockets.append(_bound(held.family, held.getsockname(), self.address, share=True))
+            _listen(sockets[-1], self.address)
+        return sockets
+
+    def close(self) -> None:
+        """Give the address up."""
+        self._binding.close()
+
+
+async def _resolve(address: Address) -> list[tuple[int, object]]:
+    """The address families and addresses that ``address`` stands for."""
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    return list(dict.fromkeys((family, where) for family, _, _, _, where in found))
+
+
+def _bind_file(address: Address) -> Binding:
+    _make_way(address.unix)
+    sock = _bound(socket.AF_UNIX, address.unix, address)
+    _listen(sock, address)
+    return Binding((sock,), SocketFile(address.unix))
+
+
+def _bound(family: int, where: object, address: Address, *, share: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(where)  # type: ignore[arg-type]
-        sock.listen(BACKLOG)
+        if share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
+        sock.bind(where)  # type: ignore[arg-type]
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from None
+        raise _cannot_listen(address, error) from None
     return sock
+
+
+def _listen(sock: socket.socket, address: Address) -> None:
+    try:
+        sock.listen(BACKLOG)
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
+
+
+def _cannot_listen(address: Address, error: OSError) -> OSError:
+    return OSError(error.errno, f"cannot listen on {address}: {error.strerror}")
 
 
 def _make_way(path: str) -> None:
