@@ -20,7 +20,7 @@ from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
 from sidecar.pipeline import Pipeline
 from sidecar.proxy import Proxy
-from sidecar.scoreboard.shared import ScoreboardFull
+from sidecar.scoreboard.row import ScoreboardFull
 from sidecar.settings.restart import RestartNeeded, check_reloadable
 from sidecar.spans import Spans
 from sidecar.spool.lazy import LazySpool

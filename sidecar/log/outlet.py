@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
+
+
+def end_of_portion(data: bytes, start: int) -> int:
+    """Where the lines end that can be written in one piece, from ``start`` on.
+
+    A pipe takes up to PIPE_BUF octets whole or not at all (pipe(7)), so that the lines of several processes
+    never mix. A line that is longer can only be hoped to.
+    """
+    end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1
+    return end or data.find(b"\n", start) + 1 or len(data)
 
 
 class Outlet:
@@ -38,9 +49,18 @@ class Outlet:
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT)
-            return os.write(self._fd, data)
+            return self._write_portions(data) if self._own else os.write(self._fd, data)
         except BlockingIOError:
             return 0
+
+    def _write_portions(self, data: bytes) -> int:
+        taken = 0
+        try:
+            while taken < len(data):
+                taken += os.write(self._fd, data[taken : end_of_portion(data, taken)])
+        except BlockingIOError:
+            pass
+        return taken
 
     def close(self) -> None:
         """Give up what was opened here; the descriptor itself stays open."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from sidecar.log.console import ConsoleLines
 from sidecar.log.json import JsonLines
-from sidecar.log.outlet import Outlet
+from sidecar.log.outlet import Outlet, end_of_portion
 from sidecar.log.record import MAX_TEXT, Event
 
 if TYPE_CHECKING:
@@ -339,10 +339,10 @@ class Log:
 
     def _write(self, data: bytes) -> bool:
         """Write all of ``data``; whether there was still somebody to read it."""
-        rest = memoryview(data)
-        while rest:
+        written = 0
+        while written < len(data):
             try:
-                rest = rest[os.write(self._fd, rest) :]
+                written += os.write(self._fd, data[written : end_of_portion(data, written)])
             except BlockingIOError:  # another process that shares the pipe made it non-blocking
                 select.select([], [self._fd], [], _GATHER)
             except OSError:  # the reader is gone, or the disk is full: nothing here can be done about it

@@ -68,11 +68,19 @@ class Row:
         return sum([cells[start + offset] for start in self.everyone])
 
 
+class ScoreboardFull(Exception):  # noqa: N818 - says what it is
+    """All rows are in use."""
+
+
 class Rows(Protocol):
     """Where rows come from, and how one worker wakes another."""
 
     def row(self, name: str, *, common: int, own: int) -> Row:
-        """The row called ``name``, with at least so many common and own cells."""
+        """The row called ``name``, with at least so many common and own cells.
+
+        Raises:
+            ScoreboardFull: There is no room for one more.
+        """
         ...
 
     def ring(self, worker: int) -> None:

@@ -19,12 +19,11 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import tempfile
 from contextlib import suppress
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from sidecar.scoreboard.row import Row
+from sidecar.scoreboard.row import Row, ScoreboardFull
 
 MOST_COMMON: Final = 48
 """Common cells that a row may have."""
@@ -56,10 +55,6 @@ class Handle(NamedTuple):
     def descriptors(self) -> tuple[int, ...]:
         """All that must be inherited."""
         return (self.fd, *(fd for bell in self.bells for fd in bell))
-
-
-class ScoreboardFull(Exception):  # noqa: N818 - says what it is
-    """All rows are in use."""
 
 
 class RecordLock:
@@ -235,6 +230,8 @@ def nameless_file(size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("sidecar")
     else:  # pragma: no cover - macOS has none
+        import tempfile  # noqa: PLC0415 - brings all kinds of compression
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, size)

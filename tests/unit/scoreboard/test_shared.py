@@ -17,7 +17,8 @@ from sidecar.breaker.settings import BreakerSettings
 from sidecar.bulkhead import core as bulkhead
 from sidecar.bulkhead.waiting import acquire, wake
 from sidecar.retry import budget
-from sidecar.scoreboard.shared import MOST_COMMON, MOST_OWN, Scoreboard, ScoreboardFull
+from sidecar.scoreboard.row import ScoreboardFull
+from sidecar.scoreboard.shared import MOST_COMMON, MOST_OWN, Scoreboard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
