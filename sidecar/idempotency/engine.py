@@ -55,7 +55,7 @@ class Engine:
         observe: Callable[[str, float], None] | None = None,
     ) -> None:
         self.store = store
-        self._ledger = Ledger(store, sent or SentKeys(), clock, observe)
+        self._ledger = Ledger(store, sent or SentKeys(), clock, observe, shared=sent is not None)
         self._leases = Leases(store, self._ledger.running, clock)
         self._tasks: list[asyncio.Task[None]] = []
 

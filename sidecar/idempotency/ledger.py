@@ -54,17 +54,41 @@ class Ledger:
         store: Where records live.
         now: The monotonic clock.
         running: Executions of this process by record id, until the store knows their outcome.
+
+    Args:
+        store: Where records live.
+        sent: Memory of keys that were sent.
+        clock: For this process's own times.
+        observe: Told how long requests waited for the store.
+        shared: Whether other processes look into ``sent``, too.
     """
 
-    __slots__ = ("_observe", "_pending", "_pending_bytes", "_sent", "_work", "now", "running", "store")
+    __slots__ = (
+        "_observe",
+        "_pending",
+        "_pending_bytes",
+        "_sent",
+        "_shared",
+        "_work",
+        "now",
+        "running",
+        "store",
+    )
 
     def __init__(
-        self, store: IdempotencyStore, sent: SentKeys, clock: Clock, observe: Observe | None
+        self,
+        store: IdempotencyStore,
+        sent: SentKeys,
+        clock: Clock,
+        observe: Observe | None,
+        *,
+        shared: bool,
     ) -> None:
         self.store = store
         self.running: dict[str, Execution] = {}
         self.now = clock.monotonic
         self._sent = sent
+        self._shared = shared
         self._observe = observe or _ignore
         self._pending: dict[bytes, _Pending] = {}
         self._pending_bytes = 0
@@ -108,6 +132,9 @@ class Ledger:
     def begin(self, policy: RoutePolicy, claim: Claim) -> Execution:
         """A claim was granted: an execution begins."""
         execution = self.running[claim.record_id] = Execution(policy, claim, self, self.now())
+        if self._shared:
+            # What runs here is known to this process; the others can only know it from what is shared.
+            self._sent.add(claim.record_id, self.now() + claim.lease + claim.ttl)
         return execution
 
     def begin_again(self, policy: RoutePolicy, claim: Claim) -> Execution:
@@ -151,6 +178,7 @@ class Ledger:
     async def release(self, execution: Execution) -> None:
         """Free the key."""
         execution.renew_at = NEVER
+        self._forget(execution.claim)
         started = self.now()
         try:
             await self.store.release(execution.claim)
@@ -166,7 +194,9 @@ class Ledger:
     async def lose(self, execution: Execution, loss: Loss) -> None:
         """Record that the outcome is unknown. Where that fails, the lease runs out to the same effect."""
         execution.renew_at = NEVER
-        if not execution.policy.reexecute:
+        if execution.policy.reexecute:
+            self._forget(execution.claim)
+        else:
             self._remember(execution.claim)
         started = self.now()
         try:
@@ -236,6 +266,10 @@ class Ledger:
 
     def _remember(self, claim: Claim) -> None:
         self._sent.add(claim.record_id, self.now() + claim.ttl * (1 - _CLOCK_DRIFT))
+
+    def _forget(self, claim: Claim) -> None:
+        if self._shared:
+            self._sent.forget(claim.record_id)
 
     def _postpone(self, pending: _Pending) -> None:
         execution, response = pending.execution, pending.response

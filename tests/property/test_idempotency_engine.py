@@ -24,6 +24,7 @@ from sidecar.idempotency.core import Loss
 from sidecar.idempotency.execution import Execution
 from sidecar.idempotency.inquiry import Replay
 from sidecar.idempotency.operator import Operator, RecordBusyError, RecordNotFoundError
+from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import StoreError
 from tests.unit.idempotency.stores import POLICY, FlakyStore, Sidecar
 
@@ -45,12 +46,14 @@ class EngineMachine(RuleBasedStateMachine):
     loop = None
     sidecar_count = 0
     store_forgets = False
+    are_workers = False
 
     def __init__(self):
         super().__init__()
         self.clock = ManualClock()
         self.store = FlakyStore(self.clock)
-        self.sidecars = [Sidecar(self.store, self.clock) for _ in range(self.sidecar_count)]
+        self.sent = SentKeys(1024) if self.are_workers else None
+        self.sidecars = [Sidecar(self.store, self.clock, self.sent) for _ in range(self.sidecar_count)]
         self.executed = Counter()
         """What the upstream has done under each key, and no operator has undone."""
         self.responses = defaultdict(set)
@@ -122,7 +125,7 @@ class EngineMachine(RuleBasedStateMachine):
             self.responses[key].add(b"late")
             self.run(execution.complete(200, [], b"late"))
 
-    @precondition(lambda self: not self.store_forgets)
+    @precondition(lambda self: self.are_workers or not self.store_forgets)
     @rule(number=sidecar_numbers)
     def crash(self, number):
         """The process dies; all that it was executing has reached the upstream."""
@@ -133,7 +136,7 @@ class EngineMachine(RuleBasedStateMachine):
                     k for k in range(KEYS) if LASTING.record_id([[]], b"%d" % k) == execution.claim.record_id
                 )
                 self.executed[key] += 1
-        self.sidecars[number] = Sidecar(self.store, self.clock)
+        self.sidecars[number] = Sidecar(self.store, self.clock, self.sent)
 
     @precondition(lambda self: self.store_forgets)
     @rule()
@@ -176,15 +179,20 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize(
-    ("sidecar_count", "store_forgets"), [(3, False), (1, True)], ids=["crashes", "flushes"]
+    "attributes",
+    [
+        {"sidecar_count": 3},
+        {"sidecar_count": 1, "store_forgets": True},
+        {"sidecar_count": 3, "store_forgets": True, "are_workers": True},
+    ],
+    ids=["crashes", "flushes", "workers"],
 )
-def test_no_key_is_executed_twice(sidecar_count, store_forgets):
+def test_no_key_is_executed_twice(attributes):
     loop = uvloop.new_event_loop()
-    attributes = {"loop": loop, "sidecar_count": sidecar_count, "store_forgets": store_forgets}
     run_state_machine_as_test(
-        type("Machine", (EngineMachine,), attributes),
+        type("Machine", (EngineMachine,), {**attributes, "loop": loop}),
         settings=settings(
-            max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
     loop.close()

@@ -66,10 +66,10 @@ class FlakyStore:
 class Sidecar:
     """One process's engine, over a store that may be another's too."""
 
-    def __init__(self, store, clock):
+    def __init__(self, store, clock, sent=None):
         self.clock = clock
         self.store = store
-        self.engine = Engine(store, clock=clock, sent=SentKeys(1024))
+        self.engine = Engine(store, clock=clock, sent=sent)
 
     async def ask(self, key=b"k", body=b"{}", policy=POLICY, correlation_id="c1"):
         fingerprint = take(policy.kind, b"POST", b"/orders", b"application/json", body)
@@ -88,10 +88,17 @@ def sidecars(count=1):
     return [Sidecar(store, clock) for _ in range(count)]
 
 
+def workers(count):
+    """Processes of one sidecar: they share what they know to have been sent."""
+    clock, sent = ManualClock(), SentKeys(1024)
+    store = FlakyStore(clock)
+    return [Sidecar(store, clock, sent) for _ in range(count)]
+
+
 async def spin():
     """Let every task that can run do so."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-__all__ = ["BODY", "POLICY", "FlakyStore", "Kind", "Sidecar", "sidecars", "spin"]
+__all__ = ["BODY", "POLICY", "FlakyStore", "Kind", "Sidecar", "sidecars", "spin", "workers"]

@@ -15,7 +15,7 @@ from sidecar.idempotency.engine import Engine, Replay, Undecided
 from sidecar.idempotency.execution import UNPROTECTED, Execution
 from sidecar.idempotency.fingerprint import Fingerprinter, Kind
 from sidecar.idempotency.memory import MemoryIdempotencyStore
-from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin
+from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin, workers
 
 OPEN = replace(POLICY, store_open=True)
 REEXECUTE = replace(POLICY, reexecute=True)
@@ -278,6 +278,22 @@ class TestLostRecords:
             await here.ask()
         with pytest.raises(OutcomeUnknown):  # the others have been told
             await there.ask()
+
+    async def test_nor_to_one_by_another_worker_while_the_first_runs(self):
+        here, there = workers(2)
+        execution = await here.ask()
+        here.store.flush()
+        with pytest.raises(OutcomeUnknown):
+            await there.ask()
+        assert not await execution.complete(200, [], BODY)
+
+    @pytest.mark.parametrize("policy", [POLICY, REEXECUTE])
+    async def test_a_key_that_was_released_is_free_for_all_workers(self, policy):
+        here, there = workers(2)
+        execution = await here.ask(policy=policy)
+        await (execution.release() if policy is POLICY else execution.mark_unknown(Loss.RESET))
+        here.store.flush()
+        assert isinstance(await there.ask(policy=policy), Execution)
 
     async def test_the_same_goes_for_a_route_that_executes_unknown_outcomes_again(self):
         (here,) = sidecars()
