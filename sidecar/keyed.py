@@ -1,7 +1,8 @@
 """Requests with an idempotency key: executed at most once, and answered the same way every time.
 
-Such an exchange outlives its client. It runs in the coroutine of the client's connection, which is parked
-there anyway: when the connection is lost, the exchange is told that nobody reads its answer, and goes on.
+Such an exchange outlives its client. It runs in a task of its own, as it waits for the store; the coroutine
+of the client's connection waits for that task. When the connection is lost, the exchange is told that nobody
+reads its answer, and goes on.
 """
 
 from __future__ import annotations
