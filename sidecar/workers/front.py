@@ -242,17 +242,27 @@ class Workers:
 
     async def _keep(self, worker: Worker) -> None:
         """See to it that there is a process for ``worker``."""
-        while not self._closing:
-            problem = await self._run(worker)
-            pause = worker.restarts.ended()
-            if pause is None:
-                self.failure = f"worker {worker.number} does not start: {problem}"
-                self._changed.set()
-                self._lost()
-                return
-            if not self._closing:
+        try:
+            while True:
+                problem = await self._run(worker)
+                if self._closing:
+                    return
+                pause = worker.restarts.ended()
+                if pause is None:
+                    self._fail(f"worker {worker.number} does not start: {problem}")
+                    return
                 self._log.warning("worker ended", worker=worker.number, problem=problem, again_in=pause)
                 await asyncio.sleep(pause)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a worker without a keeper must not go unseen
+            self._log.crash("keeping a worker failed", error, worker=worker.number)
+            self._fail(f"worker {worker.number} is not looked after any more: {error}")
+
+    def _fail(self, why: str) -> None:
+        """The sidecar cannot go on."""
+        self.failure = why
+        self._log.error("workers failed", message=why)
+        self._changed.set()
+        self._lost()
 
     async def _run(self, worker: Worker) -> str:
         """The life of one process, and how it ended."""

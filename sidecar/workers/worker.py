@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 1.0
 """Seconds that a worker has to say how it is; after that the last that it said counts."""
 
+_MOST_UNANSWERED: Final = 8
+"""Requests to a worker that is stuck; it is not asked how it is any more until it has answered them."""
+
 _LONGEST: Final = 30.0
 """Seconds that a worker has to do as it is told."""
 
@@ -80,7 +83,7 @@ class Worker:
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(*ends, *descriptors),
                 )
-            except OSError:
+            except BaseException:
                 ours.close()
                 our_side.close()
                 raise
@@ -115,7 +118,7 @@ class Worker:
 
     async def look(self) -> None:
         """Bring the report up to date; of a worker that says nothing the last one stays."""
-        if not self.ready:
+        if not self.ready or len(self._unanswered) >= _MOST_UNANSWERED:
             return
         with suppress(LinkLost, TimeoutError):
             async with asyncio.timeout(_PATIENCE):
