@@ -157,12 +157,14 @@ def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> 
     Raises:
         BadRequest: It breaks RFC 9112 or is ambiguous.
         UriTooLong: The first line is over ``limits.request_line``.
-        HeadersTooLarge: There are more than ``limits.headers`` fields.
+        HeadersTooLarge: It is over ``limits.header_bytes``, or there are more than ``limits.headers`` fields.
         NotSupported: The method is CONNECT.
     """
     method, target, minor, block = match.groups()
     if len(method) + len(target) + 10 > limits.request_line:
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
+    if match.end() > limits.header_bytes:
+        raise head_too_large(limits)
     head = RequestHead(method, target, 1 if minor == b"1" else 0)
     if block and rules.sort(block[:-2], head.lines, head.special) > limits.headers:
         raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
@@ -182,6 +184,11 @@ def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> 
     if b"te" in special:
         head.accepts_trailers = b"trailers" in tokens(special[b"te"])
     return head
+
+
+def head_too_large(limits: Limits) -> HeadersTooLarge:
+    """The error for a request's head over ``limits.header_bytes``."""
+    return HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
 
 
 def _settle_target(head: RequestHead) -> None:

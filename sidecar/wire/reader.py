@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.errors import BadRequest, HeadersTooLarge, SidecarError, UpstreamProtocolError, UriTooLong
+from sidecar.errors import BadRequest, SidecarError, UpstreamProtocolError, UriTooLong
 from sidecar.wire import grammar
 from sidecar.wire.body import NO_BODY, Body, ChunkedBody, LengthBody, UntilCloseBody
 from sidecar.wire.head import (
@@ -14,6 +14,7 @@ from sidecar.wire.head import (
     diagnose_request,
     diagnose_response,
     forbidden_key,
+    head_too_large,
     parse_request,
     parse_response,
 )
@@ -102,11 +103,8 @@ class RequestReader(_Reader):
             match = grammar.REQUEST_HEAD.fullmatch(buffer, 0, end)
             if match is None:
                 raise diagnose_request(buffer[:end])
-        end = match.end()
-        if end > self._limits.header_bytes:
-            self._check_unfinished()
-            raise too_large(self._limits)
         head = parse_request(match, self._rules, self._limits)
+        end = match.end()
         self.buffer = buffer[end:] if end < len(buffer) else b""
         self._empty_lines = 0
         length = head.length
@@ -126,7 +124,7 @@ class RequestReader(_Reader):
         if line_end < 0 and len(buffer) > limits.request_line + 1:
             raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
         if len(buffer) > limits.header_bytes:
-            raise too_large(limits)
+            raise head_too_large(limits)
         if buffer[:1] not in _METHOD_START:
             if buffer != b"\r":
                 raise BadRequest("the request does not begin with a method", reason="request_line")
@@ -185,11 +183,6 @@ class ResponseReader(_Reader):
         if grammar.BARE_LINE_END.search(buffer, self._checked):
             raise UpstreamProtocolError("a line ends with a bare CR or LF", reason="line_end", sent=True)
         self._checked = max(0, len(buffer) - 3)
-
-
-def too_large(limits: Limits) -> HeadersTooLarge:
-    """The error for a request's head over ``limits.header_bytes``."""
-    return HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
 
 
 def _bad_request(message: str, reason: str) -> SidecarError:

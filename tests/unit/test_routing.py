@@ -158,6 +158,10 @@ class TestMatching:
         assert route(router, "/a", listener="ingress") == (1, {})
         assert route(router, "/b", listener="ingress") is None
 
+    def test_a_listener_that_was_closed_on_a_reload(self):
+        """Its connections may still have a request to read."""
+        assert route(router_of(Match()), "/a", listener="closed") is None
+
     def test_options_asterisk_takes_routes_for_all_paths(self):
         router = router_of(Match(path="/*x"), Match(path="/{x}"), Match(prefix="/a"), Match())
         assert route(router, "*", "OPTIONS") == (3, {})

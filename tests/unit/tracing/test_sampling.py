@@ -29,6 +29,19 @@ def test_a_ratio_outside_of_its_range_is_refused(ratio):
         Sampler(ratio)
 
 
+def test_only_what_never_asks_a_parent_and_never_samples_is_off():
+    assert OFF.is_off
+    assert not Sampler(0).is_off
+    assert not Sampler(0.1, parent_based=False).is_off
+
+
+def test_a_sampler_may_become_another_one_when_the_configuration_changes():
+    sampler = Sampler(1.0)
+    sampler.become(OFF)
+    assert sampler.is_off
+    assert not sampler.samples(NONE)
+
+
 ALL, NONE = "f" * 32, "0" * 32
 
 
