@@ -76,6 +76,9 @@ def random_hex(count: int) -> str:
     return _pool.take(2 * count)
 
 
+random_digits = _pool.take
+"""So many random hexadecimal digits in lower case, at most 8192."""
+
 uuid7 = _pool.uuid7
 """A fresh UUID, version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, 74 random bits."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from sidecar.ids import random_hex
+from sidecar.ids import random_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,12 @@ _MEMBER: Final = re.compile(
     rb"[a-z0-9][a-z0-9_\-*/@]{0,255}=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 _MAX_MEMBERS: Final = 32
+
+# What almost every caller sends is seen to be valid at one look: version 00, and one line of members.
+_USUAL: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_LINE: Final = re.compile(
+    rb"[ \t]*+(?:%b[ \t]*+)?+(?:,[ \t]*+(?:%b[ \t]*+)?+)*+" % (_MEMBER.pattern, _MEMBER.pattern)
+)
 
 
 class TraceContext:
@@ -62,7 +68,7 @@ class TraceContext:
         self.parent_id = parent_id
         self.flags = flags
         self.sampled = sampled = flags & _SAMPLED == _SAMPLED
-        self.span_id = random_hex(8) if sampled else ""
+        self.span_id = random_digits(16) if sampled else ""
         self.traceparent = traceparent
         self.tracestate = tracestate
 
@@ -71,7 +77,7 @@ class TraceContext:
 
     def child(self) -> tuple[str, bytes]:
         """A fresh span id for an attempt, and the ``traceparent`` that makes the upstream its child."""
-        span_id = random_hex(8)
+        span_id = random_digits(16)
         return span_id, f"00-{self.trace_id}-{span_id}-{self.flags:02x}".encode()
 
 
@@ -101,7 +107,7 @@ def begin(sampler: Sampler) -> TraceContext:
 
     Unsampled, it names a span that nobody records: the upstream needs some parent id.
     """
-    digits = random_hex(24)
+    digits = random_digits(48)
     trace_id = digits[:32]
     sampled = sampler.samples(trace_id)
     traceparent = b"" if sampled else f"00-{trace_id}-{digits[32:]}-00".encode()
@@ -112,7 +118,11 @@ def _parse(values: Sequence[bytes]) -> tuple[str, str, int] | None:
     """Trace id, parent id and flags, or ``None`` if the caller's context must be ignored."""
     if len(values) != 1:
         return None
-    value = values[0].strip(_OWS)
+    value = values[0]
+    if _USUAL.fullmatch(value):
+        text = value.decode("ascii")
+        return text[3:35], text[36:52], int(text[53:], 16)
+    value = value.strip(_OWS)
     if not _TRACEPARENT.fullmatch(value):
         return None
     text = value.decode("latin-1")
@@ -126,6 +136,10 @@ def _parse(values: Sequence[bytes]) -> tuple[str, str, int] | None:
 
 def valid_tracestate(values: Sequence[bytes]) -> tuple[bytes, ...]:
     """``values`` as they are, without empty lines; nothing at all if a member among them is malformed."""
+    if len(values) == 1:
+        line = values[0]
+        if line and line.count(b",") < _MAX_MEMBERS and _LINE.fullmatch(line):
+            return (line,) if line.strip(b" \t,") else ()
     members = [member.strip(_OWS) for value in values for member in value.split(b",")]
     named = [member for member in members if member]
     if len(named) > _MAX_MEMBERS or not all(map(_MEMBER.fullmatch, named)):
