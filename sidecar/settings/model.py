@@ -564,7 +564,7 @@ class Settings(Section):
     """PostgreSQL for the audit trail."""
 
     workers: Annotated[int, Whole("1", "64")] = 1
-    """Processes that share the listeners. More than one needs a store that they share."""
+    """Processes that serve clients, as one sidecar. More than one needs a store that they share, not `memory://`."""
 
     listeners: tuple[Listener, ...] = field(default_factory=_default_listeners)
     """Where requests come in."""
