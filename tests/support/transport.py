@@ -1,0 +1,125 @@
+"""A stream transport without a socket: a test plays the peer on the other side of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tests.support.manual_loop import ManualLoop
+
+
+class FakeTransport:
+    """What a protocol writes to; the test is the peer.
+
+    Attributes:
+        received: What the peer has received.
+        reading: Whether the protocol takes octets at the moment.
+        ended: How the protocol has ended it: ``closed``, ``aborted``, or nothing.
+        half_closed: Whether the protocol has closed its sending half.
+    """
+
+    def __init__(self, loop: ManualLoop, protocol: Any, peer: object = ("192.0.2.7", 12345)) -> None:
+        self._loop = loop
+        self._protocol: asyncio.Protocol = protocol
+        self._peer = peer
+        self._lost = False
+        self.received = b""
+        self.reading = True
+        self.ended = ""
+        self.half_closed = False
+        protocol.connection_made(self)
+
+    # --- what the protocol does -------------------------------------------------------------------------
+
+    def get_extra_info(self, name: str) -> object:
+        """The peer's address; there is no socket."""
+        return self._peer if name == "peername" else None
+
+    def write(self, data: bytes) -> None:
+        """Send octets to the peer."""
+        assert not self.half_closed, "written behind the end"
+        if not self.ended:
+            self.received += data
+
+    def can_write_eof(self) -> bool:
+        """As TCP does."""
+        return True
+
+    def write_eof(self) -> None:
+        """Close the sending half."""
+        self.half_closed = True
+
+    def pause_reading(self) -> None:
+        """Take no more."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Take octets again."""
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        """Whether it has been ended."""
+        return bool(self.ended)
+
+    def close(self) -> None:
+        """End in good order."""
+        self._end("closed")
+
+    def abort(self) -> None:
+        """Break off."""
+        self._end("aborted")
+
+    def _end(self, how: str) -> None:
+        if not self.ended:
+            self.ended = how
+            self._loop.call_soon(self._lose, None)
+
+    def _lose(self, error: Exception | None) -> None:
+        if not self._lost:
+            self._lost = True
+            self._protocol.connection_lost(error)
+
+    # --- what the peer does -----------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the protocol still has the connection."""
+        return not self._lost and not self.ended
+
+    def send(self, data: bytes) -> None:
+        """Send octets to the protocol."""
+        if self.is_open:
+            assert self.reading, "nobody reads: the kernel would hold the octets back"
+            self._protocol.data_received(data)
+            self._loop.settle()
+
+    def finish(self) -> None:
+        """Close the peer's sending half; a protocol that does not want to go on loses the connection."""
+        if self.is_open:
+            if not self._protocol.eof_received():
+                self._end("closed")
+            self._loop.settle()
+
+    def vanish(self, error: Exception | None = None) -> None:
+        """Break the connection: ``error`` is what the protocol is told."""
+        if not self._lost:
+            self.ended = self.ended or "lost"
+            self._lose(error if error is not None else ConnectionResetError("reset by peer"))
+            self._loop.settle()
+
+    def stop_taking(self) -> None:
+        """Take no octets: the protocol's buffer is full."""
+        self._protocol.pause_writing()
+        self._loop.settle()
+
+    def take_again(self) -> None:
+        """Take octets again."""
+        self._protocol.resume_writing()
+        self._loop.settle()
+
+    def take(self) -> bytes:
+        """What has been received since the last time."""
+        received, self.received = self.received, b""
+        return received
