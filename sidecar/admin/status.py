@@ -36,6 +36,7 @@ async def show_status(request: web.Request, control: Control) -> web.Response:
             "not_ready_because": not_ready or None,
             "draining": control.draining,
             "in_flight": load.in_flight,
+            "tasks": len(asyncio.all_tasks()),
             "workers": settings.workers,
             "log_level": control.log.level,
             "store": {"url": mask_url(settings.store), "reachable": not problem, "problem": problem or None},

@@ -67,6 +67,11 @@ def describe(upstream: Upstream, load: Load) -> dict[str, Any]:
             "streams": permits.streams,
             "adaptive": upstream.adaptive is not None,
         },
+        "retries": {
+            "active": upstream.budget.active,
+            "in_flight": upstream.budget.retries,
+            "allowed": upstream.budget.allowed,
+        },
         "hosts": [
             _describe_host(host, load.connections[upstream.name, host.label]) for host in upstream.hosts
         ],

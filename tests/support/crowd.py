@@ -53,13 +53,18 @@ async def _client(
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:
-    """The next answer, which must have a length; :data:`BROKEN` where the connection ends before it does."""
+    """The next answer, a chunked body as it came; :data:`BROKEN` where the connection ends too early."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].split(b"\r\n")
         pairs = (line.partition(b":") for line in lines)
         fields = {name.lower(): value.strip() for name, _, value in pairs}
-        body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+        if b"content-length" in fields:
+            body = await reader.readexactly(int(fields[b"content-length"]))
+        elif b"transfer-encoding" in fields:
+            body = await reader.readuntil(b"0\r\n\r\n")
+        else:
+            body = await reader.read()
     except (asyncio.IncompleteReadError, ConnectionError):
         return BROKEN
     return Answer(int(first.split()[1]), fields, body)

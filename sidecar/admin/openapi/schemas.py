@@ -73,6 +73,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "not_ready_because": MAYBE_TEXT,
             "draining": TRUTH,
             "in_flight": WHOLE,
+            "tasks": WHOLE,
             "workers": WHOLE,
             "log_level": {"enum": LEVELS},
             "store": members({"url": TEXT, "reachable": TRUTH, "problem": MAYBE_TEXT}),
@@ -87,6 +88,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "bulkhead": members(
                 {"limit": WHOLE, "in_use": WHOLE, "waiting": WHOLE, "streams": WHOLE, "adaptive": TRUTH}
             ),
+            "retries": members({"active": WHOLE, "in_flight": WHOLE, "allowed": WHOLE}),
             "hosts": listed(ref("Host")),
         }
     ),
