@@ -10,6 +10,8 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -22,8 +24,8 @@ from tests.support.messages import Broken, Ended
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
 from tests.support.raw import Client, error_of
-from tests.support.sidecar import config_for
-from tests.support.upstream import OK, Do, Reply
+from tests.support.sidecar import Sidecar, config_for
+from tests.support.upstream import OK, Do, Reply, Upstream, answer
 from tests.support.waiting import eventually
 
 WORKERS = 2
@@ -37,14 +39,14 @@ def store(tmp_path_factory):
     server.close()
 
 
+def settings(url, store, **sections):
+    app = {"url": url, **sections.pop("app", {})}
+    return config_for(url) | {"store": store, "workers": WORKERS, "upstreams": {"app": app}, **sections}
+
+
 @pytest.fixture
 def config(store, upstream):
-    def make(**sections):
-        app = {"url": upstream.url, **sections.pop("app", {})}
-        whole = {"store": store, "workers": WORKERS, "upstreams": {"app": app}, **sections}
-        return config_for(upstream.url) | whole
-
-    return make
+    return partial(settings, upstream.url, store)
 
 
 @pytest.fixture
@@ -91,16 +93,39 @@ def put(sidecar, path, content):
     return httpx.put(sidecar.admin + path, json=content, trust_env=False)
 
 
+@pytest.fixture(scope="module")
+def shared(store, tmp_path_factory):
+    """A sidecar that several tests use, one after another, and its upstream."""
+    with Upstream() as upstream:
+        config = settings(upstream.url, store, service="shared")
+        with closing(Sidecar(config, tmp_path_factory.mktemp("shared"))) as sidecar:
+            yield sidecar, upstream
+
+
 class TestAsOne:
+    @pytest.fixture
+    def upstream(self, shared):
+        shared[1].forget()
+        return shared[1]
+
+    @pytest.fixture
+    def sidecar(self, shared):
+        yield shared[0]
+        for mode in ("forced_closed", "auto"):
+            override = {"mode": mode, "for": "1m", "reason": "for the next test"}
+            assert put(shared[0], "/admin/upstreams/app/breaker", override).status_code == 200
+
     def test_connections_spread_and_figures_add_up(self, sidecar, upstream):
+        figures = (LOAD, "http_request_duration_ms_count")
+        before = [sidecar.metric(name) for name in figures]
         clients = [sidecar.client() for _ in range(24)]
         for client in clients:
             assert client.request("GET", "/a").status == 200
-        assert sidecar.metric(LOAD, status_code="200") == 24
-        assert sidecar.metric("http_request_duration_ms_count") == 24
+        assert [sidecar.metric(name) for name in figures] == [count + 24 for count in before]
         assert sidecar.metric("process_resident_memory_bytes") > 3 * 15e6
         host = upstream_of(sidecar)["hosts"][0]
-        assert host["connections"]["open"] == len(upstream.connections) >= WORKERS
+        assert host["connections"]["open"] >= WORKERS
+        assert len({id(upstream.connection_of(request)) for request in upstream.on("/a")}) == WORKERS
         status = sidecar.get("/admin/status").json()
         assert (status["workers"], status["ready"], status["in_flight"]) == (WORKERS, True, 0)
         assert children_of(sidecar) == set(workers_of(sidecar).values())
@@ -126,25 +151,8 @@ class TestAsOne:
         codes = [error_of(client.request("POST", "/", body=b""))["code"] for client in clients]
         assert codes == ["UPSTREAM_UNREACHABLE"] * 5 + ["CIRCUIT_OPEN"] * 11
         assert sidecar.metric("circuit_breaker_state", upstream="app") == 2
-        assert sidecar.metric("circuit_breaker_transitions_total", to="open") == 1
         for client in clients:
             client.close()
-
-    def test_permits_hold_in_total(self, start_sidecar, config, upstream):
-        bounds = {"max_concurrent": 5, "max_queue": 3, "queue_timeout": "30s"}
-        sidecar = start_sidecar(config(app={"bulkhead": bounds}))
-        go_on = threading.Event()
-        upstream.reply = Reply([go_on, OK])
-        with ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(get_many, sidecar, 12)
-            eventually(lambda: upstream_of(sidecar)["bulkhead"]["waiting"] == 3, "the queue is full")
-            eventually(lambda: sidecar.metric("bulkhead_rejected_total") == 4, "the rest is refused")
-            assert len(upstream.requests) == 5
-            go_on.set()
-            assert answers.result() == {200: 8, 503: 4}
-        assert upstream_of(sidecar)["bulkhead"] | {"adaptive": None} == {
-            "limit": 5, "in_use": 0, "waiting": 0, "streams": 0, "adaptive": None,
-        }  # fmt: skip
 
     def test_a_key_executes_once(self, sidecar, upstream):
         def pay(_):
@@ -174,17 +182,80 @@ class TestAsOne:
         eventually(lambda: len(sidecar.access_lines(path="/told")) == 12, "all are told of")
         assert sidecar.access_lines(path="/quiet") == []
 
-    def test_it_is_ready_when_all_are(self, sidecar):
-        victim = workers_of(sidecar)[1]
-        os.kill(victim, signal.SIGSTOP)
-        try:
-            assert sidecar.get("/readyz").status_code == 200
-            assert sidecar.get("/metrics").status_code == 200
-        finally:
-            os.kill(victim, signal.SIGCONT)
-        os.kill(victim, signal.SIGKILL)
-        eventually(lambda: sidecar.get("/readyz").status_code == 503, "one is missing", every=0.005)
-        eventually(lambda: sidecar.get("/readyz").status_code == 200, "it is replaced")
+
+class TestGuards:
+    def test_permits_hold_in_total(self, start_sidecar, config, upstream):
+        bounds = {"max_concurrent": 5, "max_queue": 3, "queue_timeout": "30s"}
+        sidecar = start_sidecar(config(app={"bulkhead": bounds}))
+        go_on = threading.Event()
+        upstream.reply = Reply([go_on, OK])
+        with ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(get_many, sidecar, 12)
+            eventually(lambda: upstream_of(sidecar)["bulkhead"]["waiting"] == 3, "the queue is full")
+            eventually(lambda: sidecar.metric("bulkhead_rejected_total") == 4, "the rest is refused")
+            assert len(upstream.requests) == 5
+            go_on.set()
+            assert answers.result() == {200: 8, 503: 4}
+        bulkhead = upstream_of(sidecar)["bulkhead"]
+        assert [bulkhead[name] for name in ("limit", "in_use", "waiting", "streams")] == [5, 0, 0, 0]
+
+    def test_a_host_that_fails_its_checks_is_out_for_all(self, start_sidecar, config, upstream):
+        with Upstream() as other:
+            health = {"path": "/health", "interval": "100ms", "timeout": "2s"}
+            other.replies["/health"] = Reply([answer(status="503 Unwell")])
+            upstreams = {"app": {"urls": [upstream.url, other.url], "health": health}}
+            sidecar = start_sidecar(config(upstreams=upstreams))
+            checked = lambda: [host["healthy"] for host in upstream_of(sidecar)["hosts"]]  # noqa: E731
+            eventually(lambda: checked() == [True, False], "one host is out")
+            assert get_many(sidecar, 12) == {200: 12}
+            assert {request.path for request in other.requests} == {b"/health"}
+
+
+class TestMessages:
+    """What is kept or sent on its own account, whichever process it began in."""
+
+    def test_a_subscription_gets_each_event_once(self, start_sidecar, config, upstream):
+        subscription = {"type": "PAID", "path": "/hooks/paid", "upstream": "app"}
+        sidecar = start_sidecar(config(service="events", events={"subscriptions": [subscription]}))
+        url = f"{sidecar.admin}/events/PAID"
+        ids = [httpx.post(url, json={"n": n}, trust_env=False).json()["id"] for n in range(8)]
+        upstream.wait_request("/hooks/paid", 8)
+        eventually(lambda: sidecar.metric("event_deliveries_total") == 8, "all are acknowledged")
+        assert sorted(it["ce-id"].decode() for it in upstream.on("/hooks/paid")) == sorted(ids)
+
+    def test_dead_letters_of_all_workers_are_in_one_place(self, start_sidecar, config, upstream):
+        route = {"name": "kept", "match": {"prefix": "/"}, "upstream": "app", "dead_letter": True}
+        sidecar = start_sidecar(config(service="letters", routes=[route]))
+        override = {"mode": "forced_open", "for": "1m", "reason": "drill"}
+        assert put(sidecar, "/admin/upstreams/app/breaker", override).status_code == 200
+        kept = set()
+        for _ in range(8):
+            with sidecar.client() as client:
+                kept.add(client.request("POST", "/pay", body=b"{}")["x-dead-letter-id"].decode())
+        items = sidecar.get("/admin/dlq/HTTP_REQUEST").json()["items"]
+        assert {item["id"] for item in items} == kept
+        assert sidecar.metric("dlq_depth", event_type="HTTP_REQUEST") == 8
+        assert put(sidecar, "/admin/upstreams/app/breaker", {"mode": "auto"}).status_code == 200
+        url = f"{sidecar.admin}/admin/dlq/HTTP_REQUEST/retry"
+        assert httpx.post(url, json={"reason": "over"}, trust_env=False, timeout=30).status_code == 200
+        assert len(upstream.on("/pay")) == 8
+
+    def test_audit_rows_of_all_workers_wait_in_one_spool(self, start_sidecar, config, upstream):
+        sources = {"request_id": "request:/id", "new_value": "request:", "changed_by_id": "header:X-User-ID"}
+        audit = {**sources, "changed_by_type": "USER", "mode": "required"}
+        route = {"name": "paid", "match": {"prefix": "/"}, "upstream": "app", "audit": audit}
+        sidecar = start_sidecar(config(service="audited", routes=[route]))
+        user = "X-User-ID: 3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+        for n in range(8):
+            body = b'{"id": "3f2504e0-4f89-41d3-9a0c-0305e82c33%02d"}' % n
+            with sidecar.client() as client:
+                content = "Content-Type: application/json"
+                assert client.request("POST", "/pay", user, content, body=body).status == 200
+        eventually(lambda: sidecar.metric("audit_spool_depth") == 8, "all rows wait")
+        for pid in workers_of(sidecar).values():
+            os.kill(pid, signal.SIGKILL)
+        sidecar.wait_ready()
+        eventually(lambda: sidecar.metric("audit_spool_depth") == 8, "they still do")
 
 
 class TestReload:
@@ -239,6 +310,18 @@ class TestReload:
 
 
 class TestDeaths:
+    def test_it_is_ready_when_all_are(self, sidecar):
+        victim = workers_of(sidecar)[1]
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            assert sidecar.get("/readyz").status_code == 200
+            assert sidecar.get("/metrics").status_code == 200
+        finally:
+            os.kill(victim, signal.SIGCONT)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: sidecar.get("/readyz").status_code == 503, "one is missing", every=0.005)
+        eventually(lambda: sidecar.get("/readyz").status_code == 200, "it is replaced")
+
     def test_a_worker_that_is_killed_is_replaced_and_others_do_not_notice(self, sidecar, upstream):
         """Its own clients are cut; whoever connects meanwhile is served by another."""
         clients = [sidecar.client() for _ in range(16)]
