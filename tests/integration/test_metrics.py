@@ -131,6 +131,8 @@ def test_the_same_figures_go_out_as_otlp_metrics(pair, collector):
             (resource,) = request.resource_metrics
             (scope,) = resource.scope_metrics
             found = {metric.name: metric for metric in scope.metrics}
+            if "http_requests_total" not in found:
+                continue  # from before the first request
             points = found["http_requests_total"].sum.data_points
             labels = [{it.key: it.value.string_value for it in point.attributes} for point in points]
             if any(it["method"] == "DELETE" for it in labels):
