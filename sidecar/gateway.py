@@ -19,7 +19,7 @@ from sidecar.metrics.process import define_process_metrics
 from sidecar.metrics.registry import Registry
 from sidecar.net.deadlines import Deadlines
 from sidecar.pipeline import Pipeline
-from sidecar.proxy import Proxy
+from sidecar.proxy import Proxy, new_name
 from sidecar.scoreboard.row import ScoreboardFull
 from sidecar.settings.restart import RestartNeeded, check_reloadable
 from sidecar.spans import Spans
@@ -111,6 +111,7 @@ class Gateway:
             deadlines=self.deadlines,
             sampler=tracing.sampler,
             tracer=tracing.tracer,
+            name=commons.name if commons is not None else new_name(),
         )
         spans = Spans(tracing.sampler, tracing.tracer)
         self.calls = InternalCalls(self.proxy, metrics=self.metrics, deadlines=self.deadlines, spans=spans)

@@ -61,6 +61,11 @@ _FORWARDED: Final = frozenset(
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
 
+def new_name() -> bytes:
+    """A sidecar's name in ``Via``, new at every start: two in a row are no loop, the same one twice is."""
+    return b"sidecar-" + random_hex(6).encode()
+
+
 class Proxy:
     """Answers requests by one configuration.
 
@@ -80,6 +85,7 @@ class Proxy:
         deadlines: Deadlines,
         sampler: Sampler,
         tracer: Tracer | None,
+        name: bytes,
     ) -> None:
         self.pipeline = pipeline
         self.active = 0
@@ -91,9 +97,8 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self._attempts = Attempts(metrics)
         self.keyed = Keyed(self, engine, self._attempts)
-        # Named anew at every start: two sidecars in a row are no loop, the same one twice is.
-        self._name = b"sidecar-" + random_hex(6).encode()
-        self._via = b"1.1 " + self._name
+        self._name = name
+        self._via = b"1.1 " + name
         self._hop = {
             scheme: b"Via: %b\r\nX-Forwarded-Proto: %b\r\n" % (self._via, scheme.encode())
             for scheme in ("http", "https")

@@ -18,11 +18,15 @@ _JSON: Final = b"application/json"
 _PROBLEM: Final = b"application/problem+json"
 _PHRASES: Final = {
     400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
     404: b"Not Found",
+    405: b"Method Not Allowed",
     408: b"Request Timeout",
     409: b"Conflict",
     413: b"Content Too Large",
     414: b"URI Too Long",
+    415: b"Unsupported Media Type",
     422: b"Unprocessable Content",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 from aiohttp import web
 
 from sidecar.correlation import choose
 from sidecar.errors import BadRequest, BodyTooLarge, Forbidden, MethodNotAllowed, NotFound, SidecarError
+from sidecar.reply import error_content, error_fields
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CORRELATION_FIELD = "X-Correlation-ID"
 
-_PROBLEM = "application/problem+json"
 # What pages of other sites may do with an answer, and how long a cache may keep it: nothing, and not at all.
 _COMMON = {
     "Cache-Control": "no-store",
@@ -44,22 +43,15 @@ def json_answer(content: object, *, status: int = 200) -> web.Response:
 
 def error_response(error: SidecarError, request: web.Request) -> web.Response:
     """An error as JSON, ``application/problem+json`` where the client's ``Accept`` asks for it."""
-    content: dict[str, Any] = {"code": error.code, "message": error.message}
-    content["correlation_id"] = correlation_of(request)
-    content |= error.details or {}
+    media_type, body = error_content(
+        error,
+        accept=[value.encode("latin-1", "replace") for value in request.headers.getall("Accept", [])],
+        correlation_id=correlation_of(request).encode(),
+    )
     status = error.answer_status
-    body: dict[str, Any] = {"error": content}
-    wants_problem = _PROBLEM in request.headers.get("Accept", "").lower()
-    if wants_problem:
-        detail = content.pop("message")
-        title = HTTPStatus(status).phrase
-        body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **content}
-    response = json_answer(body, status=status)
-    if wants_problem:
-        response.content_type = _PROBLEM
-    response.headers["X-Sidecar-Reason"] = error.code.lower()
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    response = web.Response(status=status, body=body, content_type=media_type.decode())
+    for name, value in error_fields(error):
+        response.headers[name.decode()] = value.decode()
     if status == HTTPStatus.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = 'Bearer realm="sidecar"'
     return response

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from sidecar.idempotency.sent import SentKeys
+from sidecar.proxy import new_name
 from sidecar.scoreboard.shared import Handle, Scoreboard, nameless_file
 
 if TYPE_CHECKING:
@@ -21,10 +22,12 @@ class CommonsHandle(NamedTuple):
     Attributes:
         board: Of the scoreboard.
         sent: Descriptor of the memory of sent keys.
+        name: The sidecar's.
     """
 
     board: Handle
     sent: int
+    name: bytes
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -39,6 +42,7 @@ class Commons:
         handle: What other processes join by.
         board: The numbers of breakers, retry budgets, bulkheads and health checks.
         sent: Keys that were sent.
+        name: The sidecar's in ``Via``, by which each process knows a loop.
     """
 
     def __init__(self, handle: CommonsHandle, number: int) -> None:
@@ -46,13 +50,14 @@ class Commons:
         self.board = Scoreboard(handle.board)
         self.board.join(number)
         self.sent = SentKeys(fd=handle.sent)
+        self.name = handle.name
 
     @classmethod
     def make(cls, settings: Settings) -> Self:
         """New ones, joined by the first process."""
         rows = max(_FEWEST_ROWS, _SPARE * _rows_needed(settings))
         board = Scoreboard.make(1 + settings.workers, rows)
-        return cls(CommonsHandle(board.handle, nameless_file(SentKeys.size())), 0)
+        return cls(CommonsHandle(board.handle, nameless_file(SentKeys.size()), new_name()), 0)
 
 
 def _rows_needed(settings: Settings) -> int:

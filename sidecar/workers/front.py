@@ -232,10 +232,10 @@ class Workers:
         """
         self._keepers = {worker: asyncio.create_task(self._keep(worker)) for worker in self._workers}
         while not all(worker.ready for worker in self._workers):
-            if self.failure:
+            if failure := self.failure:  # of the first; the others end because they are told to
                 self.close()
                 await self.kill()
-                raise OSError(self.failure)
+                raise OSError(failure)
             self._changed.clear()
             await self._changed.wait()
         self._looking = asyncio.create_task(self._look_for_ever(), name="reports of workers")

@@ -132,6 +132,15 @@ class TestAsOne:
         for client in clients:
             client.close()
 
+    def test_a_loop_is_known_whichever_worker_it_comes_back_to(self, sidecar, upstream):
+        assert get_many(sidecar, 1) == {200: 1}
+        (via,) = upstream.requests[-1].values("via")
+        clients = [sidecar.client() for _ in range(16)]
+        statuses = [client.request("GET", "/", f"Via: {via.decode()}").status for client in clients]
+        for client in clients:
+            client.close()
+        assert statuses == [508] * 16
+
     def test_what_is_in_flight_is_counted_over_all(self, sidecar, upstream):
         go_on = threading.Event()
         upstream.reply = Reply([go_on, OK])
