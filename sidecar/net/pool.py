@@ -93,12 +93,14 @@ class Pool:
         """
         try:
             async with asyncio.timeout(self._connect_timeout):
-                while self.size >= self._max_connections:
-                    await self._wait_for_place()
-                    connection = self.take()
+                while True:
+                    # One may have come back since the caller looked, and again after each wait.
+                    connection = self.take(surely=True)
                     if connection is not None:
                         return connection
-                return await self._connect()
+                    if self.size < self._max_connections:
+                        return await self._connect()
+                    await self._wait_for_place()
         except TimeoutError:
             raise UpstreamTimeout(
                 f"no connection to the upstream within {self._connect_timeout:g} s", reason="connect"

@@ -42,6 +42,11 @@ class ManualLoop(asyncio.SelectorEventLoop):
         """The loop's time, in seconds."""
         return self._now
 
+    @property
+    def quiet(self) -> int:
+        """A descriptor on which nothing ever arrives."""
+        return self._ssock.fileno()
+
     def settle(self) -> None:
         """Run everything that is ready, and what becomes ready by that."""
         while True:

@@ -10,10 +10,32 @@ if TYPE_CHECKING:
     from tests.support.manual_loop import ManualLoop
 
 
+class FakeSocket:
+    """What lies below a transport.
+
+    Attributes:
+        readable_as: The descriptor that is looked at to see if octets have come.
+        options: What was set, by level and name.
+    """
+
+    def __init__(self, quiet: int) -> None:
+        self.readable_as = quiet
+        self.options: dict[tuple[int, int], object] = {}
+
+    def fileno(self) -> int:
+        """A descriptor."""
+        return self.readable_as
+
+    def setsockopt(self, level: int, name: int, value: object) -> None:
+        """Note an option."""
+        self.options[level, name] = value
+
+
 class FakeTransport:
     """What a protocol writes to; the test is the peer.
 
     Attributes:
+        socket: Looks quiet unless a test gives it another descriptor.
         received: What the peer has received.
         reading: Whether the protocol takes octets at the moment.
         ended: How the protocol has ended it: ``closed``, ``aborted``, or nothing.
@@ -25,6 +47,7 @@ class FakeTransport:
         self._protocol: asyncio.Protocol = protocol
         self._peer = peer
         self._lost = False
+        self.socket = FakeSocket(loop.quiet)
         self.received = b""
         self.reading = True
         self.ended = ""
@@ -34,8 +57,8 @@ class FakeTransport:
     # --- what the protocol does -------------------------------------------------------------------------
 
     def get_extra_info(self, name: str) -> object:
-        """The peer's address; there is no socket."""
-        return self._peer if name == "peername" else None
+        """The peer's address, and the socket."""
+        return {"peername": self._peer, "socket": self.socket}.get(name)
 
     def write(self, data: bytes) -> None:
         """Send octets to the peer."""
