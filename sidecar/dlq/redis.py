@@ -117,14 +117,11 @@ class RedisDeadLetterStore:
         """One record."""
         keys = self._keys(queue)
         with _store_errors():
-            answer = await self._run("get", [keys.records, keys.leases], record_id)
+            answer = await self._run("get", [keys.records, keys.leases, keys.time], record_id, self._oldest())
         if not answer:
             raise _not_found(queue, record_id)
         value, held = answer
-        record = decode(value, record_id=record_id, event_type=queue.event_type)
-        if record.status != "unreadable" and micros(record.stored_at) < self._oldest():
-            raise _not_found(queue, record_id)  # past its age, and not cleared away yet
-        return _shown(record, held=held)
+        return _shown(decode(value, record_id=record_id, event_type=queue.event_type), held=held)
 
     async def page(
         self, queue: QueueName, selection: Selection, *, limit: int, after: Position | None = None
