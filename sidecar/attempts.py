@@ -232,7 +232,7 @@ class Attempts:
             exchange.permit = REFUSED
             host.breaker.failed(permit, now, now - exchange.attempt_started, hard=True)
             self._count(exchange, upstream, outcome)
-        self._record(exchange, 0, error.reason or outcome)
+        self._record(exchange, exchange.status, error.reason or outcome)
         if exchange.plan.dead_letter:
             failed = FailedTry(time.time(), now - exchange.attempt_started, host.label, error)
             exchange.failures += (failed,)
@@ -243,14 +243,17 @@ class Attempts:
         if exchange.attempts > 1:
             self._retries["success" if outcome == "success" else "failure"].value += 1
 
-    @staticmethod
-    def _cancelled(exchange: Exchange, upstream: Upstream) -> None:
+    def _cancelled(self, exchange: Exchange, upstream: Upstream) -> None:
         """The attempt was given up for the client's sake; it says nothing of the upstream."""
         host = exchange.upstream_host
         if host is not None and exchange.permit != REFUSED:
             host.breaker.cancelled(exchange.permit)
             exchange.permit = REFUSED
             upstream.attempts["cancelled"].value += 1
+        records = exchange.attempt_records
+        if records and not records[-1].end_ns:
+            # That a client leaves a stream is how streams end.
+            self._record(exchange, exchange.status, "" if exchange.streaming else "cancelled")
 
     @staticmethod
     def _record(exchange: Exchange, status: int, error: str) -> None:

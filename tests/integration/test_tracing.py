@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import closing
 
 import httpx
@@ -169,6 +170,69 @@ def test_an_open_breaker_is_an_outcome_without_attempts(pair, collector):
     (server,) = spans_of(pair, collector, pair.request("GET", "/gone"), 1)
     found = attributes(server)
     assert (found["sidecar.reason"], found["http.response.status_code"]) == ("circuit_open", 503)
+
+
+def test_an_answer_that_breaks_off_is_an_error_of_the_attempt(pair, collector):
+    pair.upstream.reply = Reply([b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\npart", Do.RESET])
+    with pair.client() as client:
+        client.send(b"GET /rest HTTP/1.1\r\nHost: test\r\nX-Correlation-ID: broken-off\r\n\r\n")
+        client.head()
+        line = pair.sidecar.access_line(correlation_id="broken-off")
+    server, client = collector.trace(line["trace_id"], 2)
+    found = attributes(client)
+    assert (found["http.response.status_code"], found["error.type"]) == (200, line["cause"])
+    assert attributes(server)["sidecar.reason"] == "upstream_unreachable"
+
+
+def test_a_client_that_leaves_ends_its_spans(pair, collector):
+    never = threading.Event()
+    pair.upstream.reply = Reply([never])
+    client = pair.client()
+    client.send(b"GET /rest/left HTTP/1.1\r\nHost: test\r\nX-Correlation-ID: left\r\n\r\n")
+    pair.upstream.wait_request("/rest/left")
+    client.reset()
+    trace_id = pair.sidecar.access_line(correlation_id="left")["trace_id"]
+    never.set()
+    server, attempt = collector.trace(trace_id, 2)
+    assert attributes(server)["http.response.status_code"] == 499
+    assert (server.status.code, attributes(server)["sidecar.reason"]) == (0, "client_gone")
+    assert attributes(attempt)["error.type"] == "cancelled"
+    assert attempt.start_time_unix_nano < attempt.end_time_unix_nano <= server.end_time_unix_nano
+
+
+def test_a_tunnel_is_a_span_for_as_long_as_it_lasts(pair, collector):
+    switch = b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: raw\r\n\r\n"
+    pair.upstream.reply = Reply([switch, b"hello", Do.CLOSE])
+    with pair.client() as client:
+        client.send(
+            b"GET /rest HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: raw\r\n"
+            b"X-Correlation-ID: tunnel\r\n\r\n"
+        )
+        client.head()
+    server, attempt = collector.trace(pair.sidecar.access_line(correlation_id="tunnel")["trace_id"], 2)
+    for span in (server, attempt):
+        assert attributes(span)["http.response.status_code"] == 101
+        assert (span.status.code, span.start_time_unix_nano < span.end_time_unix_nano) == (0, True)
+    assert attributes(server)["http.response.body.size"] == 5
+
+
+def test_a_request_is_followed_from_its_answer_to_its_dead_letter(start_sidecar, collector):
+    """By the correlation id alone: the access line, the trace that it names, the record."""
+    config = config_for(f"http://127.0.0.1:{free_port()}", tracing={"sample": 1.0})
+    config["routes"][0]["dead_letter"] = True
+    config["upstreams"]["app"]["retry"] = {"max_attempts": 2, "initial_delay": "1ms"}
+    sidecar = start_sidecar(config, env=exporting_to(collector.url))
+    with sidecar.client() as client:
+        response = client.request("POST", "/orders", body=b"{}")
+    correlation_id = response["x-correlation-id"].decode()
+    line = sidecar.access_line(correlation_id=correlation_id)
+    assert (line["reason"], line["cause"], line["attempts"]) == ("upstream_unreachable", "connect_refused", 2)
+    spans = collector.trace(line["trace_id"], 3)
+    assert {attributes(span)["correlation.id"] for span in spans} == {correlation_id}
+    letters = sidecar.get(f"/admin/dlq/HTTP_REQUEST?correlation_id={correlation_id}").json()["items"]
+    (record,) = letters
+    assert (record["id"], record["trace_id"]) == (response["x-dead-letter-id"].decode(), line["trace_id"])
+    assert len(record["attempts"]) == 2
 
 
 def test_no_route_is_a_span_without_one(pair, collector):
