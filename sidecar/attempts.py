@@ -10,6 +10,7 @@ from sidecar.breaker.core import REFUSED
 from sidecar.breaker.layout import PHASE
 from sidecar.breaker.outcome import Outcome
 from sidecar.bulkhead import waiting
+from sidecar.digits import decimal
 from sidecar.errors import (
     BulkheadFull,
     CircuitOpen,
@@ -216,7 +217,8 @@ class Attempts:
             for state in trace.tracestate:
                 fields += b"tracestate: %b\r\n" % state
         if exchange.total_deadline != NEVER:
-            fields = b"%bX-Request-Timeout-Ms: %d\r\n" % (fields, max(1, int(exchange.remaining() * 1000)))
+            left = max(1, int(exchange.remaining() * 1000))
+            fields = b"%bX-Request-Timeout-Ms: %b\r\n" % (fields, decimal(left))
         authority = host.authority if upstream.rewrites_host or not head.host else head.host
         return request_head(head, authority, fields, forward_expect=exchange.forwards_expect)
 

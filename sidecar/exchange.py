@@ -566,8 +566,7 @@ class Exchange:
         if self.head.minor == 0 or self.detached:
             return
         phrase = head.reason or _INTERIM_PHRASES.get(head.status, b"")
-        lines = b"".join(line + b"\r\n" for line in head.lines)
-        self.connection.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, phrase, lines))
+        self.connection.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (head.status, phrase, head.fields.raw))
 
     # --- the response -----------------------------------------------------------------------------------
 

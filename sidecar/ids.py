@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 
 _POOL_DIGITS = 8192
+_POOL_TAILS = 128
 
-# RFC 9562, section 4.1: the variant's two bits are 10, so its digit is one of 8, 9, a, b.
-_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+# A UUID behind its time: 18 random digits. RFC 9562, section 4.1 wants the variant's two bits to be 10; the
+# two bits that share their digit are zero here, which leaves 72 random ones.
+_TAIL = re.compile(rb"(.{3})(.{3})(.{12})")
 
 
 class RandomPool:
@@ -17,49 +20,42 @@ class RandomPool:
     Not safe across ``fork``: a child must forget the block, or two processes would give the same ids.
     """
 
-    __slots__ = ("_digits", "_millisecond", "_position", "_prefix")
+    __slots__ = ("_digits", "_millisecond", "_position", "_prefix", "_tails")
 
     def __init__(self) -> None:
         self._digits = ""
         self._position = _POOL_DIGITS
+        self._tails: list[bytes] = []
         self._millisecond = -1
-        self._prefix = ""
+        self._prefix = b""
 
     def take(self, count: int) -> str:
         """``count`` random hexadecimal digits in lower case (at most 8192)."""
         start = self._position
         end = start + count
         if end > _POOL_DIGITS:
-            self._fill()
+            self._digits = os.urandom(_POOL_DIGITS // 2).hex()
             start, end = 0, count
         self._position = end
         return self._digits[start:end]
 
-    def uuid7(self) -> str:
+    def uuid7(self) -> bytes:
         """See :func:`uuid7`."""
-        start = self._position
-        if start > _POOL_DIGITS - 19:
-            self._fill()
-            start = 0
-        self._position = start + 19
-        digits = self._digits
+        tails = self._tails
+        if not tails:
+            digits = os.urandom(9 * _POOL_TAILS).hex().encode()
+            tails = self._tails = _TAIL.sub(rb"\1-8\2-\3,", digits).split(b",")[:-1]
         millisecond = time.time_ns() // 1_000_000
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             stamp = f"{millisecond:012x}"
-            self._prefix = f"{stamp[:8]}-{stamp[8:]}-7"
-        node = start + 7
-        return (
-            f"{self._prefix}{digits[start : start + 3]}-{_VARIANT[digits[start + 3]]}"
-            f"{digits[start + 4 : node]}-{digits[node : node + 12]}"
-        )
-
-    def _fill(self) -> None:
-        self._digits = os.urandom(_POOL_DIGITS // 2).hex()
+            self._prefix = f"{stamp[:8]}-{stamp[8:]}-7".encode()
+        return self._prefix + tails.pop()
 
     def refill(self) -> None:
         """Forget what is left, as a child must after ``fork``."""
         self._position = _POOL_DIGITS
+        self._tails = []
 
 
 _pool = RandomPool()
@@ -79,12 +75,17 @@ def random_hex(count: int) -> str:
 random_digits = _pool.take
 """So many random hexadecimal digits in lower case, at most 8192."""
 
-uuid7 = _pool.uuid7
-"""A fresh UUID, version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, 74 random bits."""
+uuid7_octets = _pool.uuid7
+"""The octets of :func:`uuid7`, for the wire."""
+
+
+def uuid7() -> str:
+    """A fresh UUID, version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, 72 random bits."""
+    return uuid7_octets().decode()
 
 
 def uuid7_of(unix_milliseconds: int, random_part: bytes) -> str:
-    """The UUID, version 7, of a moment and ten random bytes."""
+    """The UUID, version 7, of a moment and nine random bytes."""
     tail = random_part.hex()
     milliseconds = f"{unix_milliseconds:012x}"
-    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{tail[:3]}-{_VARIANT[tail[3]]}{tail[4:7]}-{tail[7:19]}"
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{tail[:3]}-8{tail[3:6]}-{tail[6:18]}"

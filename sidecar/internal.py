@@ -15,12 +15,12 @@ from sidecar.attempts import Attempts
 from sidecar.correlation import is_valid
 from sidecar.errors import BadRequest
 from sidecar.exchange import Exchange
-from sidecar.ids import random_hex, uuid7
+from sidecar.ids import random_hex, uuid7_octets
 from sidecar.net.deadlines import NEVER
 from sidecar.net.server import ClientLimits, Listener, ServerConnection
 from sidecar.pipeline import correlation_fields
 from sidecar.spans import Purpose, child_of
-from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
+from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules, Fields
 from sidecar.wire.head import Limits, RequestHead
 from sidecar.wire.reader import RequestReader
 
@@ -252,9 +252,9 @@ class InternalCalls:
         exchange.has_task = True
         exchange.plan = plan
         given = correlation_id.encode("utf-8", "replace")
-        exchange.correlation_id = given if is_valid(given) else uuid7().encode()
+        exchange.correlation_id = given if is_valid(given) else uuid7_octets()
         self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
-        exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7().encode())
+        exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7_octets())
         exchange.trace = trace or self._spans.begin(purpose.linked)
         if self._spans.is_recorded(exchange.trace):
             exchange.started_ns = time.time_ns()
@@ -352,11 +352,10 @@ def request_to(
         headers: Fields without those of the connection; the caller vouches for their characters.
         length: Octets of the body.
     """
-    head = RequestHead(method, target, 1)
-    head.lines = [b"%b: %b" % field for field in headers]
     keys = [value for name, value in headers if name == b"idempotency-key"]
-    if keys:
-        head.special[b"idempotency-key"] = keys
+    special = {b"idempotency-key": keys} if keys else {}
+    fields = Fields([b"%b: %b" % field for field in headers], special, len(headers))
+    head = RequestHead(method, target, 1, fields)
     _set_length(head, length)
     return head
 
@@ -364,25 +363,26 @@ def request_to(
 def _get_of(exchange: Exchange) -> RequestHead:
     """A GET of a request's target: its fields, but for those that speak of its body or its conditions."""
     asked = exchange.head
-    head = RequestHead(b"GET", asked.target, 1)
+    lines = [line for line in asked.fields.lines if not line.lower().startswith(_NOT_IN_A_GET)]
+    special = {name: values for name, values in asked.special.items() if name in _OF_THE_CLIENT}
+    if b"x-forwarded-proto" not in special:
+        special[b"x-forwarded-proto"] = [scheme := exchange.connection.listener.scheme.encode()]
+        lines.append(b"X-Forwarded-Proto: %b" % scheme)
+    head = RequestHead(b"GET", asked.target, 1, Fields(lines, special, len(lines)))
     head.path = asked.path
     head.host = asked.host
-    head.lines = [line for line in asked.lines if not line.lower().startswith(_NOT_IN_A_GET)]
-    head.special = {name: values for name, values in asked.special.items() if name in _OF_THE_CLIENT}
-    if b"x-forwarded-proto" not in head.special:
-        head.special[b"x-forwarded-proto"] = [scheme := exchange.connection.listener.scheme.encode()]
-        head.lines.append(b"X-Forwarded-Proto: %b" % scheme)
     return head
 
 
 def _set_length(head: RequestHead, length: int) -> None:
     head.length = length
-    head.special[b"content-length"] = [b"%d" % length]
+    head.special = {**head.special, b"content-length": [b"%d" % length]}
 
 
 def _restore_peer(exchange: Exchange) -> None:
     """Let the upstream see the addresses that it would have seen when the request came."""
-    special, connection = exchange.head.special, exchange.connection
+    head, connection = exchange.head, exchange.connection
+    special = head.special = dict(head.special)
     chain = special.pop(b"x-forwarded-for", [b"unknown"])
     *before, connection.peer = [address.strip() for address in b",".join(chain).split(b",")]
     if before:

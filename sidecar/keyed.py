@@ -161,7 +161,7 @@ class Keyed:
             await exchange.trail.end(response, body)
         if body is None:
             await execution.complete_without_body(response.status)
-        elif not await execution.complete(response.status, _pairs(response.lines), body):
+        elif not await execution.complete(response.status, _pairs(response.fields.lines), body):
             exchange.notes += _NOT_STORED
         collector.answer(body, trailers)
 

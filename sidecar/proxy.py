@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.attempts import Attempts
 from sidecar.correlation import choose
+from sidecar.digits import decimal
 from sidecar.errors import (
     BadRequest,
     BodyTooLarge,
@@ -27,7 +28,7 @@ from sidecar.errors import (
     UpstreamProtocolError,
 )
 from sidecar.exchange import Exchange
-from sidecar.ids import random_hex, uuid7
+from sidecar.ids import random_hex, uuid7_octets
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
 from sidecar.reply import DATE, error_reply
@@ -147,9 +148,9 @@ class Proxy:
         head, connection = exchange.head, exchange.connection
         special, listener = head.special, connection.listener
         given = special.get(listener.correlation_field)
-        correlation_id = uuid7().encode() if given is None else choose(given, trust=listener.trust_ids)
+        correlation_id = uuid7_octets() if given is None else choose(given, trust=listener.trust_ids)
         given = special.get(b"x-request-id")
-        request_id = uuid7().encode() if given is None else choose(given, trust=listener.trust_ids)
+        request_id = uuid7_octets() if given is None else choose(given, trust=listener.trust_ids)
         exchange.correlation_id = correlation_id
         exchange.added = listener.id_fields % (correlation_id, request_id)
         if b"traceparent" in special:
@@ -302,7 +303,7 @@ class Proxy:
             connection.persistent = False
         declared = response.declared
         if declared is not None and status != _NO_CONTENT:  # RFC 9110, section 8.6: no length in a 204
-            framing = b"Content-Length: %d\r\n" % declared
+            framing = b"Content-Length: %b\r\n" % decimal(declared)
         elif response.length is not None:
             bodiless = request.method == b"HEAD" or status in (_NO_CONTENT, _NOT_MODIFIED)
             framing = b"" if bodiless else b"Content-Length: 0\r\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sidecar.ids import uuid7
+from sidecar.ids import uuid7_octets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,4 +35,4 @@ def choose(values: Sequence[bytes], *, trust: bool = True) -> bytes:
     """
     if trust and len(values) == 1 and is_valid(values[0]):
         return values[0]
-    return uuid7().encode()
+    return uuid7_octets()

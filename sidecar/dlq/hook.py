@@ -162,7 +162,7 @@ def _fields(exchange: Exchange) -> list[tuple[bytes, bytes]]:
     head, connection = exchange.head, exchange.connection
     special = head.special
     fields = [(b"Host", head.host)] if head.host else []
-    for line in head.lines:
+    for line in head.fields.lines:
         name, _, value = line.partition(b":")
         fields.append((name, value.strip(b" \t")))
     chain = [*special.get(b"x-forwarded-for", ()), connection.peer]

@@ -62,10 +62,41 @@ _NEVER_NOMINATED = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
 _HEEDED: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"idempotency-key"))
 
 # Lines that come again and again (User-Agent, Accept, Server, …) are recognised whole, without taking them
-# apart. What one connection sends is never visible to another: a line is only ever compared with itself.
+# apart, and so are blocks of nothing but such lines. What one connection sends is never visible to another: a
+# line is only ever compared with itself.
 _REMEMBERED_LINES: Final = 2048
 _REMEMBERED_LENGTH: Final = 200
-_NEVER_REMEMBERED: Final = frozenset((b"authorization", b"cookie", b"set-cookie", b"idempotency-key"))
+_REMEMBERED_BLOCKS: Final = 512
+_REMEMBERED_BLOCK_LENGTH: Final = 2048
+# Secrets are not kept beyond their request, and what differs in every request is not worth it.
+_NEVER_REMEMBERED: Final = frozenset(
+    (
+        *(b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"idempotency-key"),
+        *(b"traceparent", b"x-request-id", b"x-correlation-id", b"x-forwarded-for"),
+    )
+)
+
+
+class Fields:
+    """The field lines of a head, sorted. Heads that have the same lines share it: it is never changed.
+
+    Attributes:
+        lines: Those that are passed on, without line ends.
+        raw: The same as octets, each with its CRLF.
+        special: Values of those that mean something, by lower-case name, in order.
+        count: How many lines there were.
+    """
+
+    __slots__ = ("count", "lines", "raw", "special")
+
+    def __init__(self, lines: list[bytes], special: dict[bytes, list[bytes]], count: int) -> None:
+        self.lines = lines
+        self.raw = b"\r\n".join(lines) + b"\r\n" if lines else b""
+        self.special = special
+        self.count = count
+
+
+NO_FIELDS: Final = Fields([], {}, 0)
 
 
 class FieldRules:
@@ -73,40 +104,49 @@ class FieldRules:
 
     Args:
         rules: :data:`NOTED` or :data:`REMOVED` by lower-case name; all other fields are passed on unseen.
+
+    Attributes:
+        blocks: Blocks of field lines that have come before.
     """
 
-    __slots__ = ("_known", "_passed", "_rules")
+    __slots__ = ("_known", "_passed", "_rules", "blocks")
 
     def __init__(self, rules: Mapping[bytes, bool]) -> None:
         self._rules = dict(rules)
         self._passed: set[bytes] = set()
         self._known: dict[bytes, tuple[bytes, bytes, bool]] = {}
+        self.blocks: dict[bytes, Fields] = {b"": NO_FIELDS}
 
-    def sort(self, block: bytes, lines: list[bytes], special: dict[bytes, list[bytes]]) -> int:
-        """Take ``block`` (field lines without the last CRLF) apart; how many lines there were.
-
-        Args:
-            block: The lines, valid by the grammar.
-            lines: Gets those that are passed on.
-            special: Gets the values of those that mean something, by lower-case name.
-        """
+    def sort(self, block: bytes) -> Fields:
+        """Take ``block`` (field lines, each with its CRLF, valid by the grammar) apart."""
         passed, known = self._passed, self._known
-        keep = lines.append
-        all_lines = block.split(b"\r\n")
+        lines: list[bytes] = []
+        special: dict[bytes, list[bytes]] = {}
+        familiar = True
+        all_lines = block[:-2].split(b"\r\n")
         for line in all_lines:
             if line in passed:
-                keep(line)
+                lines.append(line)
                 continue
-            name, value, kept = known.get(line) or self._take_apart(line)
+            found = known.get(line)
+            if found is None:
+                familiar = False
+                found = self._take_apart(line)
+            name, value, kept = found
             if kept:
-                keep(line)
+                lines.append(line)
                 if not name:
                     continue
             if name in special:
                 special[name].append(value)
             else:
                 special[name] = [value]
-        return len(all_lines)
+        fields = Fields(lines, special, len(all_lines))
+        if familiar and len(block) <= _REMEMBERED_BLOCK_LENGTH:
+            if len(self.blocks) >= _REMEMBERED_BLOCKS:
+                self.blocks = {b"": NO_FIELDS}
+            self.blocks[block] = fields
+        return fields
 
     def _take_apart(self, line: bytes) -> tuple[bytes, bytes, bool]:
         """The field's name if it means something, else nothing; its value; and whether it is passed on."""
@@ -140,14 +180,12 @@ def tokens(values: list[bytes]) -> list[bytes]:
     return [member.strip(b" \t").lower() for value in values for member in value.split(b",")]
 
 
-def remove_nominated(
-    nominated: list[bytes], lines: list[bytes], special: dict[bytes, list[bytes]]
-) -> list[bytes]:
-    """Take out the fields that ``Connection`` names (RFC 9110, section 7.6.1)."""
+def without_nominated(nominated: list[bytes], fields: Fields) -> Fields:
+    """``fields`` without those that ``Connection`` names (RFC 9110, section 7.6.1)."""
     names = {name for name in nominated if name not in _NEVER_NOMINATED}
     if not names:
-        return lines
-    for name in names:
-        if name not in _HEEDED:
-            special.pop(name, None)
-    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+        return fields
+    lines = [line for line in fields.lines if line.partition(b":")[0].lower() not in names]
+    names -= _HEEDED
+    special = {name: values for name, values in fields.special.items() if name not in names}
+    return Fields(lines, special, fields.count)

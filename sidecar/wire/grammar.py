@@ -10,17 +10,15 @@ import re
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110, section 5.6.2
 FIELD_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"  # RFC 9110, section 5.5: no control character but HTAB
-FIELD_LINES = (
-    rb"((?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+)"
-)  # no white space before the colon, no folding
+# RFC 9112, section 5: no white space before the colon, and no folding.
+_FIELD_LINES = rb"(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+"
+FIELD_LINES = re.compile(_FIELD_LINES)
+TRAILER_LINES = re.compile(_FIELD_LINES + rb"\r\n")
 
 # RFC 9112, section 3. The target is any visible ASCII here; `head.py` looks at its form.
-REQUEST_HEAD = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])\r\n" + FIELD_LINES + rb"\r\n")
+REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])")
 # RFC 9112, section 4. The space before an empty reason phrase is often forgotten; nothing depends on it.
-RESPONSE_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + FIELD_VALUE + rb"))?\r\n" + FIELD_LINES + rb"\r\n"
-)
-TRAILER_LINES = re.compile(FIELD_LINES + rb"\r\n")
+STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + FIELD_VALUE + rb"))?")
 
 # A line feed without its carriage return, or a carriage return without its line feed (RFC 9112, section 2.2).
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")

@@ -14,17 +14,14 @@ from sidecar.errors import (
     HeadersTooLarge,
     IdempotencyKeyInvalid,
     NotSupported,
-    SidecarError,
     UpstreamProtocolError,
     UriTooLong,
 )
 from sidecar.wire import grammar
-from sidecar.wire.fields import field_values, remove_nominated, tokens
+from sidecar.wire.fields import NO_FIELDS, field_values, tokens, without_nominated
 
 if TYPE_CHECKING:
-    import re
-
-    from sidecar.wire.fields import FieldRules
+    from sidecar.wire.fields import Fields
 
 
 _SETTLED: Final = frozenset(
@@ -32,6 +29,8 @@ _SETTLED: Final = frozenset(
 )
 _GOOD_HOSTS: Final[set[bytes]] = set()
 _REMEMBERED_HOSTS: Final = 256
+_STATUS_LINES: Final[dict[bytes, tuple[int, bytes, int]]] = {}
+_REMEMBERED_STATUS_LINES: Final = 256
 
 
 class Limits(NamedTuple):
@@ -57,8 +56,8 @@ class RequestHead:
         path: The target without its query.
         minor: 0 or 1 of ``HTTP/1.x``.
         host: Value of ``Host``, or the absolute target's authority; empty only for HTTP/1.0 without one.
-        lines: Raw field lines to pass on, without line ends.
-        special: Values of the fields the sidecar looks at, by lower-case name, in order.
+        fields: Raw field lines to pass on.
+        special: Values of the fields the sidecar looks at, by lower-case name, in order; those of `fields`.
         length: Octets of the body if it has a known length, 0 without a body, ``None`` if it is chunked.
         persistent: Whether the client lets the connection be used again.
         upgrade: The protocols asked for, or ``None``.
@@ -69,9 +68,9 @@ class RequestHead:
     __slots__ = (
         "accepts_trailers",
         "expects_continue",
+        "fields",
         "host",
         "length",
-        "lines",
         "method",
         "minor",
         "path",
@@ -81,14 +80,14 @@ class RequestHead:
         "upgrade",
     )
 
-    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+    def __init__(self, method: bytes, target: bytes, minor: int, fields: Fields = NO_FIELDS) -> None:
         self.method = method
         self.target = target
         self.path = target
         self.minor = minor
         self.host = b""
-        self.lines: list[bytes] = []
-        self.special: dict[bytes, list[bytes]] = {}
+        self.fields = fields
+        self.special = fields.special
         self.length: int | None = 0
         self.persistent = minor == 1
         self.upgrade: bytes | None = None
@@ -101,7 +100,7 @@ class RequestHead:
     def values(self, name: bytes) -> list[bytes]:
         """All values of the field ``name`` (lower case), in order, without surrounding white space."""
         found = self.special.get(name)
-        return found if found is not None else field_values(self.lines, name)
+        return found if found is not None else field_values(self.fields.lines, name)
 
 
 class ResponseHead:
@@ -111,8 +110,8 @@ class ResponseHead:
         status: 100 to 999.
         reason: The reason phrase, possibly empty.
         minor: 0 or 1 of ``HTTP/1.x``.
-        lines: Raw field lines to pass on, without line ends.
-        special: Values of the fields the sidecar looks at, by lower-case name, in order.
+        fields: Raw field lines to pass on.
+        special: Values of the fields the sidecar looks at, by lower-case name, in order; those of `fields`.
         declared: The ``Content-Length`` as sent, also where there is no body (HEAD, 304), or ``None``.
         length: Octets of the body; ``None`` if chunked or up to the connection's end.
         chunked: Whether the body is chunked.
@@ -122,8 +121,8 @@ class ResponseHead:
     __slots__ = (
         "chunked",
         "declared",
+        "fields",
         "length",
-        "lines",
         "minor",
         "persistent",
         "reason",
@@ -131,12 +130,12 @@ class ResponseHead:
         "status",
     )
 
-    def __init__(self, status: int, reason: bytes, minor: int) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields = NO_FIELDS) -> None:
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.lines: list[bytes] = []
-        self.special: dict[bytes, list[bytes]] = {}
+        self.fields = fields
+        self.special = fields.special
         self.declared: int | None = None
         self.length: int | None = 0
         self.chunked = False
@@ -148,25 +147,26 @@ class ResponseHead:
     def values(self, name: bytes) -> list[bytes]:
         """All values of the field ``name`` (lower case), in order, without surrounding white space."""
         found = self.special.get(name)
-        return found if found is not None else field_values(self.lines, name)
+        return found if found is not None else field_values(self.fields.lines, name)
 
 
-def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> RequestHead:
-    """Take the head apart that :data:`sidecar.wire.grammar.REQUEST_HEAD` has matched.
+def parse_request(line: bytes, fields: Fields, limits: Limits) -> RequestHead:
+    """The head that has ``line`` (without its CRLF) and ``fields``.
 
     Raises:
         BadRequest: It breaks RFC 9112 or is ambiguous.
         UriTooLong: The first line is over ``limits.request_line``.
-        HeadersTooLarge: It is over ``limits.header_bytes``, or there are more than ``limits.headers`` fields.
+        HeadersTooLarge: There are more than ``limits.headers`` fields.
         NotSupported: The method is CONNECT.
     """
-    method, target, minor, block = match.groups()
-    if len(method) + len(target) + 10 > limits.request_line:
+    match = grammar.REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise _diagnose_request_line(line)
+    if len(line) > limits.request_line:
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
-    if match.end() > limits.header_bytes:
-        raise head_too_large(limits)
-    head = RequestHead(method, target, 1 if minor == b"1" else 0)
-    if block and rules.sort(block[:-2], head.lines, head.special) > limits.headers:
+    method, target, minor = match.groups()
+    head = RequestHead(method, target, 1 if minor == b"1" else 0, fields)
+    if fields.count > limits.headers:
         raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
     special = head.special
     if method == b"CONNECT":
@@ -176,6 +176,7 @@ def parse_request(match: re.Match[bytes], rules: FieldRules, limits: Limits) -> 
         return head
     if b"connection" in special or b"upgrade" in special:
         _settle_connection(head)
+        special = head.special
     if b"transfer-encoding" in special or b"content-length" in special:
         _settle_request_length(head)
     if b"expect" in special:
@@ -250,7 +251,8 @@ def _settle_connection(head: RequestHead) -> None:
             head.persistent = False
         elif head.minor == 0:
             head.persistent = b"keep-alive" in named
-        head.lines = remove_nominated(named, head.lines, special)
+        head.fields = without_nominated(named, head.fields)
+        special = head.special = head.fields.special
     # An Upgrade counts only when Connection names it, and never in HTTP/1.0 (RFC 9110, section 7.8).
     if head.minor == 1 and b"upgrade" in named and b"upgrade" in special:
         wanted = [p for p in tokens(special[b"upgrade"]) if p and not p.startswith(b"h2c")]
@@ -283,26 +285,39 @@ def _settle_request_length(head: RequestHead) -> None:
     head.length = int(lengths[0])
 
 
-def parse_response(match: re.Match[bytes], rules: FieldRules, limits: Limits, method: bytes) -> ResponseHead:
-    """Take the head apart that :data:`sidecar.wire.grammar.RESPONSE_HEAD` has matched; it answers ``method``.
+def parse_response(line: bytes, fields: Fields, limits: Limits, method: bytes) -> ResponseHead:
+    """The head that has ``line`` (without its CRLF) and ``fields``, and answers a request with ``method``.
 
     Raises:
         UpstreamProtocolError: It breaks RFC 9112, is ambiguous, or has too many fields.
     """
-    minor, status, reason, block = match.groups()
-    head = ResponseHead(int(status), reason or b"", 1 if minor == b"1" else 0)
-    if block and rules.sort(block[:-2], head.lines, head.special) > limits.headers:
+    status, reason, minor = _STATUS_LINES.get(line) or _parse_status_line(line)
+    head = ResponseHead(status, reason, minor, fields)
+    if fields.count > limits.headers:
         raise UpstreamProtocolError(f"more than {limits.headers} header fields", reason="headers", sent=True)
-    special = head.special
-    if b"connection" in special:
-        named = tokens(special[b"connection"])
+    if b"connection" in head.special:
+        named = tokens(head.special[b"connection"])
         if b"close" in named:
             head.persistent = False
-        elif head.minor == 0:
+        elif minor == 0:
             head.persistent = b"keep-alive" in named
-        head.lines = remove_nominated(named, head.lines, special)
+        head.fields = without_nominated(named, fields)
+        head.special = head.fields.special
     _settle_response_length(head, method)
     return head
+
+
+def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
+    """Status, reason phrase and minor version; the few lines that there are, are remembered."""
+    match = grammar.STATUS_LINE.fullmatch(line)
+    if match is None:
+        raise _diagnose_status_line(line)
+    minor, status, reason = match.groups()
+    parsed = (int(status), reason or b"", int(minor))
+    if len(_STATUS_LINES) >= _REMEMBERED_STATUS_LINES:
+        _STATUS_LINES.clear()
+    _STATUS_LINES[line] = parsed
+    return parsed
 
 
 def _is_bodiless(status: int) -> bool:
@@ -342,11 +357,10 @@ def _settle_response_length(head: ResponseHead, method: bytes) -> None:
         head.persistent = False
 
 
-def diagnose_request(raw: bytes) -> SidecarError:
-    """Say what is wrong with a request's head that the grammar refused."""
-    first, _, rest = raw.partition(b"\r\n")
-    parts = first.split(b" ")
-    if grammar.BARE_LINE_END.search(raw):
+def _diagnose_request_line(line: bytes) -> BadRequest:
+    """Say what is wrong with a request line that the grammar refused."""
+    parts = line.split(b" ")
+    if b"\r" in line or b"\n" in line:
         return BadRequest("a line ends with a bare CR or LF", reason="line_end")
     if len(parts) != 3:  # noqa: PLR2004 - method, target, version
         return BadRequest("the request line is not METHOD TARGET HTTP/1.1", reason="request_line")
@@ -354,7 +368,7 @@ def diagnose_request(raw: bytes) -> SidecarError:
         return BadRequest("the request line does not end with an HTTP version", reason="version")
     if parts[2] not in (b"HTTP/1.0", b"HTTP/1.1"):
         return BadRequest("only HTTP/1.1 and HTTP/1.0 are understood", reason="version")
-    return forbidden_key(rest) or BadRequest(_diagnose_fields(rest), reason="header_field")
+    return BadRequest("the method is not a token, or the target is not visible ASCII", reason="request_line")
 
 
 def forbidden_key(block: bytes) -> IdempotencyKeyInvalid | None:
@@ -366,19 +380,27 @@ def forbidden_key(block: bytes) -> IdempotencyKeyInvalid | None:
     return None
 
 
-def diagnose_response(raw: bytes) -> UpstreamProtocolError:
-    """Say what is wrong with a response's head that the grammar refused."""
-    first, _, rest = raw.partition(b"\r\n")
-    if grammar.BARE_LINE_END.search(raw):
+def _diagnose_status_line(line: bytes) -> UpstreamProtocolError:
+    """Say what is wrong with a status line that the grammar refused."""
+    if b"\r" in line or b"\n" in line:
         return UpstreamProtocolError("a line ends with a bare CR or LF", reason="line_end", sent=True)
-    if not first.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
+    if not line.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
         return UpstreamProtocolError("the answer is not HTTP/1.x", reason="status_line", sent=True)
-    if not first[9:12].isdigit():
-        return UpstreamProtocolError("the status is not three digits", reason="status_line", sent=True)
-    return UpstreamProtocolError(_diagnose_fields(rest), reason="header_field", sent=True)
+    return UpstreamProtocolError(
+        "the status is not three digits, or the reason phrase has a control character",
+        reason="status_line",
+        sent=True,
+    )
 
 
-def _diagnose_fields(block: bytes) -> str:
+def diagnose_fields(block: bytes) -> tuple[str, str]:
+    """Say what is wrong with field lines that the grammar refused: a message and a reason."""
+    if grammar.BARE_LINE_END.search(block):
+        return "a line ends with a bare CR or LF", "line_end"
+    return _diagnose_field_lines(block), "header_field"
+
+
+def _diagnose_field_lines(block: bytes) -> str:
     for line in block.split(b"\r\n"):
         name, colon, value = line.partition(b":")
         if line[:1] in (b" ", b"\t"):

@@ -11,8 +11,7 @@ from sidecar.wire.head import (
     Limits,
     RequestHead,
     ResponseHead,
-    diagnose_request,
-    diagnose_response,
+    diagnose_fields,
     forbidden_key,
     head_too_large,
     parse_request,
@@ -57,15 +56,6 @@ class _Reader:
             self.buffer = body.rest
         return payload
 
-    def _find_end(self) -> int:
-        """The head's length in octets, or -1 while it is not whole."""
-        buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n", self._checked)
-        if end < 0:
-            return -1
-        self._checked = 0
-        return end + 4
-
 
 class RequestReader(_Reader):
     """Reads requests, one after another."""
@@ -92,19 +82,24 @@ class RequestReader(_Reader):
             buffer = self.buffer = buffer[2:]
         if not buffer:
             return None
-        # Most heads arrive whole: the grammar finds their end. One that did not is searched from where the
-        # last search ended, so that a head that comes octet by octet costs no more than its length.
-        match = grammar.REQUEST_HEAD.match(buffer) if self._checked == 0 else None
-        if match is None:
-            end = self._find_end()
-            if end < 0:
-                self._check_unfinished()
-                return None
-            match = grammar.REQUEST_HEAD.fullmatch(buffer, 0, end)
-            if match is None:
-                raise diagnose_request(buffer[:end])
-        head = parse_request(match, self._rules, self._limits)
-        end = match.end()
+        end = buffer.find(b"\r\n\r\n", self._checked)
+        if end < 0:
+            self._check_unfinished()
+            return None
+        if end + 4 > self._limits.header_bytes:
+            self._check_unfinished()
+            raise head_too_large(self._limits)
+        self._checked = 0
+        line_end = buffer.find(_EMPTY_LINE)
+        block = buffer[line_end + 2 : end + 2]
+        fields = self._rules.blocks.get(block)
+        if fields is None:
+            if grammar.FIELD_LINES.fullmatch(block) is None:
+                message, reason = diagnose_fields(block)
+                raise forbidden_key(block) or BadRequest(message, reason=reason)
+            fields = self._rules.sort(block)
+        head = parse_request(buffer[:line_end], fields, self._limits)
+        end += 4
         self.buffer = buffer[end:] if end < len(buffer) else b""
         self._empty_lines = 0
         length = head.length
@@ -150,19 +145,23 @@ class ResponseReader(_Reader):
             UpstreamProtocolError: It is malformed or too large.
         """
         buffer = self.buffer
-        match = grammar.RESPONSE_HEAD.match(buffer) if self._checked == 0 else None
-        if match is None:
-            end = self._find_end()
-            if end < 0:
-                self._check_unfinished()
-                return None
-            match = grammar.RESPONSE_HEAD.fullmatch(buffer, 0, end)
-            if match is None:
-                raise diagnose_response(buffer[:end])
-        end = match.end()
-        if end > self._limits.header_bytes:
+        end = buffer.find(b"\r\n\r\n", self._checked)
+        if end < 0:
+            self._check_unfinished()
+            return None
+        if end + 4 > self._limits.header_bytes:
             raise UpstreamProtocolError("the upstream's head is too large", reason="header_bytes", sent=True)
-        head = parse_response(match, self._rules, self._limits, method)
+        self._checked = 0
+        line_end = buffer.find(_EMPTY_LINE)
+        block = buffer[line_end + 2 : end + 2]
+        fields = self._rules.blocks.get(block)
+        if fields is None:
+            if grammar.FIELD_LINES.fullmatch(block) is None:
+                message, reason = diagnose_fields(block)
+                raise UpstreamProtocolError(message, reason=reason, sent=True)
+            fields = self._rules.sort(block)
+        head = parse_response(buffer[:line_end], fields, self._limits, method)
+        end += 4
         self.buffer = buffer[end:] if end < len(buffer) else b""
         if head.length == 0:
             self.body = NO_BODY

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sidecar.digits import decimal
+
 if TYPE_CHECKING:
     from sidecar.wire.head import RequestHead, ResponseHead
 
@@ -24,20 +26,18 @@ def request_head(head: RequestHead, host: bytes, added: bytes, *, forward_expect
     elif length is None:
         framing = b"Transfer-Encoding: chunked\r\n"
     else:
-        framing = b"Content-Length: %d\r\n" % length
+        framing = b"Content-Length: %b\r\n" % decimal(length)
     if head.upgrade is not None:
         framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade
     elif head.accepts_trailers:
         framing += b"Connection: TE\r\nTE: trailers\r\n"
     if forward_expect:
         framing += b"Expect: 100-continue\r\n"
-    lines = head.lines
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b%b\r\n" % (
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n" % (
         head.method,
         head.target,
         host,
-        b"\r\n".join(lines),
-        b"\r\n" if lines else b"",
+        head.fields.raw,
         framing,
         added,
     )
@@ -45,12 +45,10 @@ def request_head(head: RequestHead, host: bytes, added: bytes, *, forward_expect
 
 def response_head(head: ResponseHead, framing: bytes, added: bytes) -> bytes:
     """The head that goes to the client; ``framing`` and ``added`` are field lines, each with its CRLF."""
-    lines = head.lines
-    return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n" % (
-        head.status,
+    return b"HTTP/1.1 %b %b\r\n%b%b%b\r\n" % (
+        decimal(head.status),
         head.reason,
-        b"\r\n".join(lines),
-        b"\r\n" if lines else b"",
+        head.fields.raw,
         framing,
         added,
     )
