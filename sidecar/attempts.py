@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Final
 
 from sidecar.breaker.core import REFUSED
@@ -95,7 +95,7 @@ class Attempts:
                 self._cancelled(exchange, upstream)
                 self.leave(exchange)
                 raise
-            exchange.head_at = time.monotonic()
+            exchange.head_at = monotonic()
             if response is not None and upstream.is_final[response.status] and exchange.attempts == 1:
                 return response
             pause = self._judge(exchange, upstream, response, error)
@@ -153,7 +153,7 @@ class Attempts:
         Raises:
             CircuitOpen: No host lets the attempt pass.
         """
-        now = time.monotonic() if exchange.attempts else exchange.started
+        now = monotonic() if exchange.attempts else exchange.started
         picked = upstream.balancer.pick(now, tried)
         if picked is None:
             upstream.refusing = True
@@ -201,7 +201,7 @@ class Attempts:
             records.append(
                 AttemptRecord(
                     span_id,
-                    time.time_ns(),
+                    time_ns(),
                     0,
                     upstream.name,
                     "https" if url.is_tls else "http",
@@ -226,7 +226,7 @@ class Attempts:
 
     def _failed(self, exchange: Exchange, upstream: Upstream, error: UpstreamError) -> None:
         """No response came."""
-        now = time.monotonic()
+        now = monotonic()
         host, permit = exchange.upstream_host, exchange.permit
         assert host is not None
         outcome = _outcome_of(error)
@@ -236,7 +236,7 @@ class Attempts:
             self._count(exchange, upstream, outcome)
         self._record(exchange, exchange.status, error.reason or outcome)
         if exchange.plan.dead_letter:
-            failed = FailedTry(time.time(), now - exchange.attempt_started, host.label, error)
+            failed = FailedTry(time(), now - exchange.attempt_started, host.label, error)
             exchange.failures += (failed,)
 
     def _count(self, exchange: Exchange, upstream: Upstream, outcome: str) -> None:
@@ -262,7 +262,7 @@ class Attempts:
         records = exchange.attempt_records
         if records:
             last = records[-1]
-            last.end_ns = time.time_ns()
+            last.end_ns = time_ns()
             last.status = status
             last.error = error
 
@@ -422,7 +422,7 @@ def _classify(
     if response.status not in RETRYABLE_STATUSES:
         return Failure.SERVER_ERROR, None
     values = response.special.get(b"retry-after")
-    return Failure.RETRYABLE_STATUS, parse_retry_after(values[0], time.time()) if values else None
+    return Failure.RETRYABLE_STATUS, parse_retry_after(values[0], time()) if values else None
 
 
 def _outcome_of(error: UpstreamError) -> str:

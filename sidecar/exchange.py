@@ -8,8 +8,8 @@ so that the coroutine that tells its story has one place to look.
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.errors import (
@@ -204,7 +204,7 @@ class Exchange:
         self.connection = connection
         self.head = head
         self.parameters: dict[str, bytes] = {}
-        self.started = time.monotonic()
+        self.started = monotonic()
         self.started_ns = 0
         self.correlation_id = b""
         self.status = 0

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
-import time
+from time import time_ns
 
 _POOL_DIGITS = 8192
 _POOL_TAILS = 128
-
-# A UUID behind its time: 18 random digits. RFC 9562, section 4.1 wants the variant's two bits to be 10; the
-# two bits that share their digit are zero here, which leaves 72 random ones.
-_TAIL = re.compile(rb"(.{3})(.{3})(.{12})")
 
 
 class RandomPool:
@@ -41,11 +36,16 @@ class RandomPool:
 
     def uuid7(self) -> bytes:
         """See :func:`uuid7`."""
-        tails = self._tails
+        tails = self._tails  # what stands behind the time: 18 random digits each
         if not tails:
+            # RFC 9562, section 4.1 wants the variant's two bits to be 10; the two that share their digit are
+            # zero here, which leaves 72 random ones.
             digits = os.urandom(9 * _POOL_TAILS).hex().encode()
-            tails = self._tails = _TAIL.sub(rb"\1-8\2-\3,", digits).split(b",")[:-1]
-        millisecond = time.time_ns() // 1_000_000
+            tails = self._tails = [
+                b"%b-8%b-%b" % (digits[at : at + 3], digits[at + 3 : at + 6], digits[at + 6 : at + 18])
+                for at in range(0, 18 * _POOL_TAILS, 18)
+            ]
+        millisecond = time_ns() // 1_000_000
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             stamp = f"{millisecond:012x}"

@@ -254,7 +254,7 @@ class InternalCalls:
         given = correlation_id.encode("utf-8", "replace")
         exchange.correlation_id = given if is_valid(given) else uuid7_octets()
         self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
-        exchange.added = self._listener.id_fields % (exchange.correlation_id, uuid7_octets())
+        exchange.added = self._listener.id_fields(exchange.correlation_id, uuid7_octets())
         exchange.trace = trace or self._spans.begin(purpose.linked)
         if self._spans.is_recorded(exchange.trace):
             exchange.started_ns = time.time_ns()

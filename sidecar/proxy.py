@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
 from sidecar.attempts import Attempts
@@ -152,14 +152,14 @@ class Proxy:
         given = special.get(b"x-request-id")
         request_id = uuid7_octets() if given is None else choose(given, trust=listener.trust_ids)
         exchange.correlation_id = correlation_id
-        exchange.added = listener.id_fields % (correlation_id, request_id)
+        exchange.added = listener.id_fields(correlation_id, request_id)
         if b"traceparent" in special:
             states = special.get(b"tracestate", ())
             trace = exchange.trace = admit(special[b"traceparent"], states, self._sampler)
         else:
             trace = exchange.trace = begin(self._sampler)
         if trace.sampled and self._tracer is not None:
-            exchange.started_ns = time.time_ns()
+            exchange.started_ns = time_ns()
             exchange.attempt_records = []
         via = special.get(b"via")
         if via is not None and any(self._name in value for value in via):
@@ -390,7 +390,7 @@ class Proxy:
             error,
             accept=found.values(b"accept"),
             correlation_id=correlation_id,
-            added=listener.id_fields % (correlation_id, request_id) + b"Connection: close\r\n",
+            added=listener.id_fields(correlation_id, request_id) + b"Connection: close\r\n",
         )
         connection.persistent = False
         if found.method == b"HEAD":
@@ -436,7 +436,7 @@ class Proxy:
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over: count it, log it, trace it."""
         exchange.timer.deadline = NEVER
-        duration = (time.monotonic() - exchange.started) * 1000.0
+        duration = (monotonic() - exchange.started) * 1000.0
         head, trace = exchange.head, exchange.trace
         metrics = exchange.metrics
         if metrics is None:
@@ -474,7 +474,7 @@ class Proxy:
             ExchangeRecord(
                 context=exchange.trace,
                 start_ns=exchange.started_ns,
-                end_ns=time.time_ns(),
+                end_ns=time_ns(),
                 method=head.method,
                 target=head.target,
                 route=route,

@@ -15,7 +15,6 @@ import select
 import threading
 import time
 import traceback
-import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
@@ -76,7 +75,6 @@ class Log:
     """
 
     __slots__ = (
-        "__weakref__",
         "_awake",
         "_capacity",
         "_closing",
@@ -113,7 +111,7 @@ class Log:
         self._now = now
         self._start_over()
         self.set_level(level)
-        _logs.add(self)
+        _open_logs.append(self)
 
     def _start_over(self) -> None:
         """Nothing waits, no thread runs: how a log begins, and how a child finds it after a fork.
@@ -310,6 +308,8 @@ class Log:
             self._wake.set()
             self._writer.join(timeout)
         self.dropped += len(self._records)
+        if self in _open_logs:
+            _open_logs.remove(self)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -350,11 +350,11 @@ class Log:
         return True
 
 
-_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_open_logs: list[Log] = []
 
 
 def _start_over_in_child() -> None:
-    for log in _logs:
+    for log in _open_logs:
         log._start_over()  # noqa: SLF001 - the same module
 
 

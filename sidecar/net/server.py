@@ -97,7 +97,11 @@ class Listener:
     def name_ids(self, correlation_header: str) -> None:
         """Carry correlation ids in ``correlation_header`` from now on."""
         self.correlation_field = correlation_header.lower().encode()
-        self.id_fields = correlation_header.encode() + b": %b\r\nX-Request-ID: %b\r\n"
+        self.correlation_name = correlation_header.encode()
+
+    def id_fields(self, correlation_id: bytes, request_id: bytes) -> bytes:
+        """The field lines that carry a request's ids."""
+        return b"%b: %b\r\nX-Request-ID: %b\r\n" % (self.correlation_name, correlation_id, request_id)
 
     def accept(self) -> ServerConnection:
         """The protocol of a new connection."""
