@@ -68,7 +68,7 @@ class TestRequests:
                 assert again.trailers == message.trailers
                 for name in ("method", "target", "path", "length", "upgrade", "expects_continue"):
                     assert getattr(again.head, name) == getattr(head, name)
-                assert again.head.lines == [*head.lines, b"X-Added: 1"]
+                assert again.head.fields.lines == [*head.fields.lines, b"X-Added: 1"]
                 assert again.head.persistent
                 assert again.head.minor == 1
 
@@ -108,7 +108,7 @@ class TestResponses:
                 )
                 assert again.whole
                 assert (again.head.status, again.head.reason) == (head.status, head.reason)
-                assert again.head.lines == [*head.lines, b"X-Added: 1"]
+                assert again.head.fields.lines == [*head.fields.lines, b"X-Added: 1"]
                 if head.status not in (204, 304):
                     assert again.payload == message.payload
                     assert again.trailers == message.trailers

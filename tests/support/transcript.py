@@ -36,6 +36,7 @@ class Message:
     def facts(self) -> dict[str, Any]:
         """All that is known of it, however it came."""
         head = {name: getattr(self.head, name) for name in type(self.head).__slots__}
+        head["fields"] = self.head.fields.raw
         return {**head, "payload": self.payload, "trailers": self.trailers, "whole": self.whole}
 
 

@@ -1,12 +1,16 @@
 import pytest
 
-from sidecar.wire.fields import NOTED, REMOVED, FieldRules, field_values, remove_nominated, tokens
+from sidecar.wire.fields import NOTED, REMOVED, FieldRules, Fields, field_values, tokens, without_nominated
+
+
+def block_of(*lines):
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 def sort(rules, *lines):
-    passed, special = [], {}
-    count = rules.sort(b"\r\n".join(lines), passed, special)
-    return passed, special, count
+    fields = rules.sort(block_of(*lines))
+    assert fields.raw == block_of(*fields.lines)
+    return fields.lines, fields.special, fields.count
 
 
 @pytest.fixture
@@ -62,6 +66,36 @@ class TestRememberedLines:
         assert line not in rules._passed
 
 
+class TestRememberedBlocks:
+    LINES = (b"X-A: 1", b"Noted: 1")
+
+    def test_one_whose_lines_have_all_come_before_is_recognised_whole(self, rules):
+        assert rules.sort(block_of(*self.LINES)) is not rules.blocks.get(block_of(*self.LINES))
+        assert rules.sort(block_of(*self.LINES)) is rules.blocks[block_of(*self.LINES)]
+
+    @pytest.mark.parametrize(
+        "line", [b"Authorization: Basic eDp5", b"X-Request-ID: 1", b"X-A: " + b"a" * 200]
+    )
+    def test_one_with_a_line_that_is_not_remembered_is_not_either(self, rules, line):
+        for _ in range(3):
+            sort(rules, *self.LINES, line)
+        assert block_of(*self.LINES, line) not in rules.blocks
+
+    def test_a_long_one_is_not(self, rules):
+        lines = [b"X-%d: %b" % (number, b"a" * 100) for number in range(20)]
+        for _ in range(3):
+            sort(rules, *lines)
+        assert block_of(*lines) not in rules.blocks
+
+    def test_they_are_bounded(self, rules):
+        lines = [b"X-%d: 1" % number for number in range(600)]
+        sort(rules, *lines)
+        for line in lines:
+            sort(rules, line)
+            assert len(rules.blocks) <= 513
+        assert rules.blocks[b""].count == 0
+
+
 def test_values_of_a_field_among_raw_lines():
     lines = [b"X-A: 1", b"x-a:\t2 ", b"X-AB: 3", b"X-A", b"X:A: 4"]
     assert field_values(lines, b"x-a") == [b"1", b"2"]
@@ -72,25 +106,28 @@ def test_members_of_a_list():
 
 
 class TestNominated:
+    LINES = (b"X-A: 1", b"x-a: 2", b"X-B: 3", b"Host: test")
+
     def remove(self, *names, special=None):
-        lines = [b"X-A: 1", b"x-a: 2", b"X-B: 3", b"Host: test"]
-        return remove_nominated(list(names), lines, {} if special is None else special)
+        fields = Fields(list(self.LINES), special or {}, 4)
+        return without_nominated(list(names), fields)
 
     def test_what_connection_names_is_taken_out(self):
-        assert self.remove(b"x-a") == [b"X-B: 3", b"Host: test"]
+        assert self.remove(b"x-a").lines == [b"X-B: 3", b"Host: test"]
+        assert self.remove(b"x-a").raw == b"X-B: 3\r\nHost: test\r\n"
+
+    def test_the_fields_that_others_share_stay_as_they_are(self):
+        fields = Fields(list(self.LINES), {b"x-a": [b"1", b"2"]}, 4)
+        without_nominated([b"x-a"], fields)
+        assert fields.lines == list(self.LINES)
+        assert fields.special == {b"x-a": [b"1", b"2"]}
 
     def test_options_of_the_connection_are_no_fields(self):
-        assert self.remove(b"close", b"keep-alive", b"", b"te", b"upgrade") == [
-            *(b"X-A: 1", b"x-a: 2", b"X-B: 3", b"Host: test")
-        ]
+        assert self.remove(b"close", b"keep-alive", b"", b"te", b"upgrade").lines == list(self.LINES)
 
     def test_what_was_noted_of_them_is_forgotten(self):
-        special = {b"x-a": [b"1"], b"x-b": [b"3"]}
-        self.remove(b"x-a", special=special)
-        assert special == {b"x-b": [b"3"]}
+        assert self.remove(b"x-a", special={b"x-a": [b"1"], b"x-b": [b"3"]}).special == {b"x-b": [b"3"]}
 
     @pytest.mark.parametrize("name", [b"host", b"content-length", b"transfer-encoding", b"idempotency-key"])
     def test_what_frames_routes_or_protects_the_request_is_still_heeded(self, name):
-        special = {name: [b"1"]}
-        self.remove(name, special=special)
-        assert special == {name: [b"1"]}
+        assert self.remove(name, special={name: [b"1"]}).special == {name: [b"1"]}

@@ -139,7 +139,7 @@ class TestRequestConnection:
 
     def test_what_it_names_goes_no_further(self):
         head = request(b"X-A: 1", b"Connection: x-a", b"X-B: 2")
-        assert head.lines == [b"X-B: 2"]
+        assert head.fields.lines == [b"X-B: 2"]
 
     @pytest.mark.parametrize(
         ("fields", "upgrade"),
@@ -277,7 +277,7 @@ class TestResponseConnection:
         assert response(b"Content-Length: 0", *fields, first=first).persistent is persistent
 
     def test_what_it_names_goes_no_further(self):
-        assert response(b"X-A: 1", b"Connection: x-a").lines == []
+        assert response(b"X-A: 1", b"Connection: x-a").fields.lines == []
 
     def test_values_of_any_field(self):
         head = response(b"Server: s", b"Content-Type: a/b")
