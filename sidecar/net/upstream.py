@@ -45,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_early",
         "_ended",
         "_interim",
         "_poll",
@@ -67,6 +68,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink: Callable[[bytes], None] | None = None
         self._interim: set[int] = set()
         self._poll: select.poll | None = None
+        self._early = b""
         self._ended = False
         self._reading = True
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
@@ -111,14 +113,16 @@ class UpstreamConnection(asyncio.Protocol):
         """The payload that has arrived with the head; ``reader.body.done`` says whether that is all."""
         reader = self.reader
         if reader.body.done or not reader.buffer:
-            return b""
+            early, self._early = self._early, b""
+            return early
         return reader.read_body()
 
     def relay_body(self, sink: Callable[[bytes], None]) -> None:
         """Pass the rest of the body to ``sink`` as it arrives; the exchange is woken at its end."""
-        self.phase = BODY
-        self._sink = sink
-        self.resume_reading()
+        if self.phase != CLOSED:  # else its end has been told already
+            self.phase = BODY
+            self._sink = sink
+            self.resume_reading()
 
     def open_tunnel(self, sink: Callable[[bytes], None]) -> None:
         """Pass everything to ``sink``, beginning with what came behind the 101."""
@@ -285,24 +289,34 @@ class UpstreamConnection(asyncio.Protocol):
         self._pool.lost(self)
         if exchange is None:
             return
-        body = self.reader.body
-        if phase in (PARKED, BODY) and isinstance(body, UntilCloseBody) and self._ended and exc is None:
-            body.end()
-            exchange.wake_if_relaying(self)
-        elif phase == TUNNEL:
+        if phase == TUNNEL:
             exchange.wake(None)
-        elif not (phase == PARKED and self._whole_body_arrived()):
-            exchange.fail(
-                UpstreamUnreachable(
-                    "the upstream closed the connection before its response was complete",
-                    reason="reset",
-                    sent=True,
-                )
-            )
+            return
+        error = self._end_response(phase, in_order=self._ended and exc is None)
+        if error is not None:
+            exchange.fail(error)
+        elif phase == BODY:
+            exchange.wake_if_relaying(self)
 
-    def _whole_body_arrived(self) -> bool:
-        """A parked response may be complete although its connection is gone already."""
-        return True if self.reader.body.done else self.reader.buffer != b""
+    def _end_response(self, phase: int, *, in_order: bool) -> SidecarError | None:
+        """Nothing more will come of the response: what is missing, if anything is.
+
+        Where nobody has taken the body yet, it is kept for :meth:`take_body`.
+        """
+        body = self.reader.body
+        if phase == PARKED:
+            try:
+                self._early = self.take_body()
+            except SidecarError as error:
+                return error
+        if phase in (PARKED, BODY):
+            if in_order and isinstance(body, UntilCloseBody):
+                body.end()
+            if body.done:
+                return None
+        return UpstreamUnreachable(
+            "the upstream closed the connection before its response was complete", reason="reset", sent=True
+        )
 
     def pause_writing(self) -> None:
         """The upstream takes the request slowly: stop the client."""
