@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sidecar.breaker.states import Transition
     from sidecar.idempotency.store import IdempotencyStore
     from sidecar.log import Log
+    from sidecar.pipeline import Upstream
     from sidecar.scoreboard.shared import Scoreboard
     from sidecar.settings.model import Settings
     from sidecar.workers.commons import Commons
@@ -133,6 +134,7 @@ class Gateway:
             log=log,
         )
         self._sweeping: asyncio.Task[None] | None = None
+        self._out_of_force: list[Upstream] = []
         self._expose()
 
     def _build(self, settings: Settings, previous: Pipeline | None = None) -> Pipeline:
@@ -176,12 +178,17 @@ class Gateway:
         """
         check_reloadable(self.settings, settings, can_trace=self._tracing.can_trace)
         old = self.pipeline
+        self._leave_rows()
         try:
             new = self._build(settings, old)
         except ScoreboardFull as full:
             raise RestartNeeded([f"upstreams: {full}: restart, and there is room for more"]) from full
-        await self.audit.follow(new)
-        await front.update(settings)
+        try:
+            await self.audit.follow(new)
+            await front.update(settings)
+        except BaseException:
+            self._out_of_force += new.upstreams.values()
+            raise
         new.take_over()
         self.pipeline = new
         self.proxy.pipeline = new
@@ -191,7 +198,21 @@ class Gateway:
         self.settings = settings
         await self.events.apply(settings)
         self.proxy.dead_letters = self.events.hook()
+        self._out_of_force += old.upstreams.values()
         old.close()
+
+    def _leave_rows(self) -> None:
+        """Make room on the scoreboard: give up the rows of upstreams that nothing uses any more."""
+        left, self._out_of_force = self._out_of_force, []
+        if self._commons is None or not left:
+            return
+        used: set[str] = set().union(*(it.row_names for it in self.pipeline.upstreams.values()))
+        for upstream in left:
+            if upstream.is_idle:
+                for name in upstream.row_names - used:
+                    self._commons.board.leave(name)
+            elif not upstream.row_names <= used:
+                self._out_of_force.append(upstream)
 
     async def drain(self, front: Front) -> None:
         """Refuse new work, and finish what is under way within ``drain_timeout``."""
@@ -226,6 +247,7 @@ class Gateway:
         """Half-open begins when its time is up, with or without traffic; it is this that says so."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
+            self._leave_rows()
             now = self._loop.time()
             for upstream in self.pipeline.upstreams.values():
                 for host in upstream.hosts:

@@ -135,6 +135,19 @@ class Upstream:
     def _limit(self) -> int:
         return self.settings.bulkhead.max_concurrent if self.adaptive is None else self.adaptive.limit
 
+    @property
+    def row_names(self) -> set[str]:
+        """The rows that its guards keep their numbers in."""
+        names = {f"budget:{self.name}", f"permits:{self.name}"}
+        for host in self.hosts:
+            names |= {f"breaker:{self.name}/{host.url}", f"health:{self.name}/{host.url}"}
+        return names
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of this process goes through it."""
+        return not (self.budget.own_active or self.permits.own)
+
     def _budget(self, build: Build) -> RetryBudget:
         row = build.rows.row(f"budget:{self.name}", common=budget.COMMON_CELLS, own=budget.OWN_CELLS)
         return RetryBudget(self.settings.retry.budget, row=row)

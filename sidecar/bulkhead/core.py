@@ -171,6 +171,11 @@ class Permits(Generic[W]):
         return self.row.total(_IN_USE)
 
     @property
+    def own(self) -> int:
+        """Permits, waiters and streams of this process."""
+        return sum([self._cells[self._mine + offset] for offset in (_IN_USE, _WAITING, _STREAMS)])
+
+    @property
     def waiting(self) -> int:
         """Waiters in the queue."""
         return self.row.total(_WAITING)

@@ -73,6 +73,11 @@ class RetryBudget:
         return self.row.total(_ACTIVE)
 
     @property
+    def own_active(self) -> int:
+        """Requests under way in this process."""
+        return self._cells[self._mine + _ACTIVE]
+
+    @property
     def retries(self) -> int:
         """Retries under way."""
         return self.row.total(_RETRIES)
