@@ -223,3 +223,23 @@ def test_a_log_that_nobody_reads_holds_up_nobody(start_sidecar, upstream):
     finally:
         go_on_reading()
     assert sidecar.stop() == 0
+
+
+def test_the_console_format_is_for_people_and_as_safe(start_sidecar, upstream):
+    sidecar = start_sidecar(None, arguments=["--upstream", upstream.url, "--log-format", "console"])
+    targets = {
+        "/shop?secret=1": "GET /shop 200",
+        '/"}{"event":"forged"}': 'GET "/\\"}{\\"event\\":\\"forged\\"}" 200',
+        "/%1b[31m": "GET /%1b[31m 200",
+    }
+    with sidecar.client() as client:
+        for number, target in enumerate(targets):
+            agent = "User-Agent: \x85\xa0\x9b31m"
+            client.request("GET", target, f"X-Correlation-ID: console-{number}", agent)
+    assert sidecar.stop() == 0
+    lines = sidecar.process.stdout.all()
+    for number, shown in enumerate(targets.values()):
+        (line,) = [line for line in lines if f"correlation_id=console-{number}" in line]
+        assert f" {shown} " in line
+        assert "secret" not in line
+        assert line.isprintable()

@@ -419,6 +419,28 @@ def test_the_full_path_in_the_endpoint_is_not_doubled(start_sidecar, upstream):
         assert set(metrics.paths) == {"/v1/metrics"}
 
 
+def test_workers_export_their_spans_and_one_sum_of_all_figures(start_sidecar, upstream, tmp_path):
+    with http_collector() as collector, closing(Server(KINDS[0], tmp_path)) as store:
+        env = exporting_to(collector.url, OTEL_METRIC_EXPORT_INTERVAL="100")
+        config = config_for(upstream.url, workers=2, store=store.url, tracing={"sample": 1.0})
+        sidecar = start_sidecar(config, env=env)
+        for _ in range(20):  # each on a connection of its own, so that both get some
+            with sidecar.client() as client:
+                client.request("GET", "/")
+        eventually(lambda: len(collector.spans) == 40, "two spans a request")
+
+        def pushed():
+            for request in collector.metrics[-1:]:
+                (scope,) = request.resource_metrics[0].scope_metrics
+                counts = [it.sum.data_points for it in scope.metrics if it.name == "http_requests_total"]
+                return sum(point.as_double for points in counts for point in points) == 20
+            return False
+
+        eventually(pushed, "the figures of both workers, added up")
+        assert sidecar.metric("otel_spans_exported_total") == 40
+        assert len({span.span_id for span in collector.spans}) == 40
+
+
 def test_spans_over_grpc(start_sidecar, upstream):
     with grpc_collector() as collector:
         env = exporting_to(collector.url, OTEL_EXPORTER_OTLP_PROTOCOL="grpc")
