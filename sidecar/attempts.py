@@ -44,19 +44,18 @@ class Attempts:
         self._retries = metrics.retries.children("outcome", RETRY_OUTCOMES)
         self._skipped = metrics.retry_skipped.children("reason", [skip.value for skip in Skip])
 
-    def refusal(self, exchange: Exchange) -> CircuitOpen | None:
-        """The answer where no breaker is known to let a request pass: nothing else is built for one."""
+    def refusal(self, exchange: Exchange) -> int:
+        """Whole seconds for which no breaker lets the request pass, so that nothing is built for it; or 0."""
         plan = exchange.plan
-        upstream = plan.upstream
-        if not upstream.refusing or not plan.fails_fast:
-            return None
-        seconds = upstream.balancer.refusal(exchange.started)
-        if not seconds:
-            upstream.refusing = False
-            return None
-        exchange.breaker = "open"
-        self._skip(exchange, Skip.BREAKER_OPEN)
-        return _circuit_open(seconds)
+        if not plan.fails_fast:
+            return 0
+        seconds = plan.upstream.balancer.refusal(exchange.started)
+        if seconds:
+            exchange.breaker = "open"
+            self._skip(exchange, Skip.BREAKER_OPEN)
+        else:
+            plan.upstream.refusing = False
+        return seconds
 
     async def send(self, exchange: Exchange, fields: bytes) -> ResponseHead:
         """Send the request, again where that is safe; the response's body is still to come.
@@ -158,7 +157,7 @@ class Attempts:
         if picked is None:
             upstream.refusing = True
             exchange.breaker = "open"
-            raise _circuit_open(upstream.balancer.retry_after(now))
+            raise circuit_open(upstream.balancer.retry_after(now))
         host, permit = picked
         exchange.upstream_host = host
         exchange.breaker = "closed" if not permit & PHASE else _PHASES[host.breaker.phase(now)]
@@ -397,7 +396,8 @@ class Attempts:
             upstream.permits.release()
 
 
-def _circuit_open(seconds: float) -> CircuitOpen:
+def circuit_open(seconds: float) -> CircuitOpen:
+    """No breaker lets the request pass, for so many seconds."""
     return CircuitOpen("the upstream's circuit breaker is open", reason="breaker", retry_after=seconds)
 
 

@@ -6,7 +6,6 @@ has just been tried in vain, comes last and not never: if it is the only one lef
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -71,14 +70,15 @@ class RoundRobin(Generic[H]):
         """Seconds until the first host may let an attempt pass."""
         return min(host.breaker.retry_after(now) for host in self.hosts)
 
-    def refusal(self, now: float) -> float:
-        """Seconds for which no host will let an attempt pass; 0 if one might."""
-        shortest = math.inf
+    def refusal(self, now: float) -> int:
+        """Whole seconds for which no host will let an attempt pass; 0 if one might."""
+        shortest = 0
         for host in self.hosts:
             seconds = host.breaker.refusal(now)
             if not seconds:
-                return 0.0
-            shortest = min(shortest, seconds)
+                return 0
+            if not shortest or seconds < shortest:
+                shortest = seconds
         return shortest
 
     def _pick_in_order_of_preference(self, now: float, tried: H | None) -> tuple[H, int] | None:

@@ -15,7 +15,7 @@ import asyncio
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
-from sidecar.attempts import Attempts
+from sidecar.attempts import Attempts, circuit_open
 from sidecar.correlation import choose
 from sidecar.digits import decimal
 from sidecar.errors import (
@@ -31,7 +31,7 @@ from sidecar.exchange import Exchange
 from sidecar.ids import random_hex, uuid7_octets
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
-from sidecar.reply import DATE, error_reply
+from sidecar.reply import DATE, FrequentReply, asks_for_problem, error_reply
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
@@ -97,6 +97,9 @@ class Proxy:
         self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self._attempts = Attempts(metrics)
+        open_circuit = circuit_open(0)
+        self._open_reply = FrequentReply(open_circuit)
+        self._open_reason = _reason_of(open_circuit)
         self.keyed = Keyed(self, engine, self._attempts)
         self._name = name
         self._via = b"1.1 " + name
@@ -118,8 +121,8 @@ class Proxy:
                 # It outlives its client and waits for a store: a task of its own.
                 exchange.has_task = True
                 await self._loop.create_task(self.keyed.run(exchange))
-            elif (refusal := self._attempts.refusal(exchange)) is not None:
-                self.answer_error(exchange, refusal)
+            elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
+                self._answer_open(exchange, seconds)
             else:
                 await self.forward(exchange)
         except SidecarError as error:
@@ -348,9 +351,7 @@ class Proxy:
         """Answer with an error, or break the connection if the response has already begun."""
         connection = exchange.connection
         exchange.detach_upstream()
-        exchange.reason = error.code.lower()
-        if error.reason:
-            exchange.reason = f"{exchange.reason}:{error.reason}"
+        exchange.reason = _reason_of(error)
         if exchange.head_sent:
             connection.abort()
             return
@@ -372,6 +373,20 @@ class Proxy:
         if not exchange.detached:
             exchange.bytes_out = len(body)
             connection.write(head if exchange.head.method == b"HEAD" else head + body)
+
+    def _answer_open(self, exchange: Exchange, seconds: int) -> None:
+        """Answer behind an open breaker: in an outage this is what every request costs."""
+        connection, head = exchange.connection, exchange.head
+        ordinary = exchange.request_done and connection.persistent and not connection.draining
+        if not ordinary or head.method == b"HEAD" or asks_for_problem(head.values(b"accept")):
+            self.answer_error(exchange, circuit_open(seconds))
+            return
+        exchange.reason = self._open_reason
+        exchange.status = self._open_reply.status
+        exchange.head_sent = True
+        added = exchange.added + exchange.notes
+        answer, exchange.bytes_out = self._open_reply.make(seconds, exchange.correlation_id, added)
+        connection.write(answer)
 
     def client_gone(self, exchange: Exchange, reason: str) -> None:
         """Nobody is left to answer."""
@@ -411,7 +426,7 @@ class Proxy:
             upstream_host="",
             idempotency="",
             breaker="",
-            reason=f"{error.code.lower()}:{error.reason}",
+            reason=_reason_of(error),
             correlation_id=correlation_id,
             trace_id="",
         )
@@ -495,3 +510,9 @@ class Proxy:
                 links=exchange.links,
             )
         )
+
+
+def _reason_of(error: SidecarError) -> str:
+    """Code and cause, as the access line takes them apart again."""
+    code = error.code.lower()
+    return f"{code}:{error.reason}" if error.reason else code

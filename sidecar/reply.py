@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sidecar.errors import SidecarError
 
 _JSON: Final = b"application/json"
+_END_OF_BODY: Final = b'"}}'
 _PROBLEM: Final = b"application/problem+json"
 _PHRASES: Final = {
     400: b"Bad Request",
@@ -62,9 +63,9 @@ class DateField:
 DATE: Final = DateField()
 
 
-def _accepts_problem(accept: list[bytes]) -> bool:
+def asks_for_problem(accept: list[bytes]) -> bool:
     """Whether ``Accept`` names RFC 9457's type, and not to refuse it (``q=0``: RFC 9110, section 12.4.2)."""
-    if _PROBLEM not in b",".join(accept).lower():
+    if not accept or _PROBLEM not in b",".join(accept).lower():
         return False
     for value in accept:
         for member in value.lower().split(b","):
@@ -83,7 +84,7 @@ def error_content(error: SidecarError, *, accept: list[bytes], correlation_id: b
         correlation_id: The request's.
     """
     identity = correlation_id.decode("latin-1")
-    if _accepts_problem(accept):
+    if asks_for_problem(accept):
         problem = {
             "type": "about:blank",
             "title": _PHRASES[error.answer_status].decode(),
@@ -115,20 +116,17 @@ def error_reply(
 ) -> tuple[bytes, bytes]:
     """Head and body of the answer as they go over the wire.
 
-    Most answers differ in their ids alone, and an open breaker makes as many as there are requests: what they
-    have in common is prepared.
-
     Args:
         error: What went wrong.
         accept: The request's ``Accept`` values.
         correlation_id: The request's, of the characters that such an id may have.
         added: Field lines of our own, each with its CRLF.
     """
-    if error.details or (accept and _accepts_problem(accept)):
+    if error.details or asks_for_problem(accept):
         media_type, body = error_content(error, accept=accept, correlation_id=correlation_id)
     else:
         media_type = _JSON
-        body = b'%b%b"}}' % (_start_of_body(error.code, error.message), correlation_id)
+        body = _start_of_body(error.code, error.message) + correlation_id + _END_OF_BODY
     retry_after = b""
     if error.retry_after is not None:
         retry_after = b"Retry-After: %d\r\n" % _whole_seconds(error.retry_after)
@@ -154,3 +152,53 @@ def _start_of_body(code: str, message: str) -> bytes:
     return orjson.dumps({"error": {"code": code, "message": message, "correlation_id": ""}}).removesuffix(
         b'"}}'
     )
+
+
+class FrequentReply:
+    """An answer that may be the same for every request of an outage but for its ids: the rest is prepared.
+
+    Args:
+        error: What went wrong, whatever it says of ``Retry-After``.
+
+    Attributes:
+        status: The answer's.
+    """
+
+    __slots__ = ("_body", "_date", "_retry_after", "_start", "_start_of_head", "status")
+
+    def __init__(self, error: SidecarError) -> None:
+        self.status = error.answer_status
+        self._start_of_head = _start_of_head(error.answer_status, error.code)
+        self._body = _start_of_body(error.code, error.message)
+        self._date = b""
+        self._retry_after = 0
+        self._start = b""
+
+    def make(self, retry_after: int, correlation_id: bytes, added: bytes) -> tuple[bytes, int]:
+        """The whole answer, as :func:`error_reply` makes it, and the size of its body.
+
+        Args:
+            retry_after: Seconds, at least 1.
+            correlation_id: The request's.
+            added: Field lines of our own, each with its CRLF.
+        """
+        date = DATE.line()
+        if date is not self._date or retry_after != self._retry_after:
+            self._date = date
+            self._retry_after = retry_after
+            self._start = b"%b%bContent-Type: %b\r\nRetry-After: %d\r\n" % (
+                self._start_of_head,
+                date,
+                _JSON,
+                retry_after,
+            )
+        size = len(self._body) + len(correlation_id) + len(_END_OF_BODY)
+        answer = b"%bContent-Length: %d\r\n%b\r\n%b%b%b" % (
+            self._start,
+            size,
+            added,
+            self._body,
+            correlation_id,
+            _END_OF_BODY,
+        )
+        return answer, size

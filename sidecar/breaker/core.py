@@ -172,23 +172,21 @@ class Breaker:
         """The state."""
         return STATES[self.phase(now)]
 
-    def refusal(self, now: float) -> float:
-        """Seconds for which every call will be refused; 0 if one might be let through."""
+    def refusal(self, now: float) -> int:
+        """Whole seconds, rounded up, for which every call will be refused; 0 if one might be let through."""
         cells = self._cells
         if cells[at.WORD] & at.PHASE != at.OPEN or now * 1e6 >= cells[at.DUE] or self._override.is_observing:
-            return 0.0
-        return self._open_for(now)
+            return 0
+        # A millisecond is the noise of the arithmetic: 30 seconds are not to become 31.
+        return max(1, (cells[at.OPEN_UNTIL] - int(now * 1e6) + 998_999) // 1_000_000)
 
     def retry_after(self, now: float) -> float:
         """Seconds until a call may be let through: 0 while closed, 1 while half-open (others are probing)."""
         phase = self.phase(now)
         if phase == at.OPEN:
-            return self._open_for(now)
+            # Whole milliseconds, lest 30 seconds and some noise of the arithmetic be rounded up to 31.
+            return max(0.001, round(self._cells[at.OPEN_UNTIL] / 1e6 - now, 3))
         return 1.0 if phase == at.HALF_OPEN else 0.0
-
-    def _open_for(self, now: float) -> float:
-        # Whole milliseconds, lest 30 seconds and some noise of the arithmetic be rounded up to 31.
-        return max(0.001, round(self._cells[at.OPEN_UNTIL] / 1e6 - now, 3))
 
     def stats(self, now: float) -> BreakerStats:
         """Everything about the breaker, for people."""

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from sidecar.errors import BulkheadFull, NoRoute
-from sidecar.reply import error_reply
+from sidecar.errors import BulkheadFull, CircuitOpen, NoRoute
+from sidecar.reply import FrequentReply, error_reply
 
 
 def reply(*accept, error=None):
@@ -78,3 +78,19 @@ def test_asked_for(accept):
 )
 def test_not_asked_for(accept):
     assert reply(*accept)[1][b"Content-Type"] == b"application/json"
+
+
+@pytest.mark.parametrize("seconds", [30, 29])
+def test_a_frequent_reply_says_the_same(seconds):
+    error = CircuitOpen("the breaker is open", retry_after=seconds)
+    frequent = FrequentReply(CircuitOpen("the breaker is open"))
+    frequent.make(30, b"someone-else", b"")
+    answer, size = frequent.make(seconds, b"c-1", b"X-A: b\r\n")
+    start, _, body = answer.partition(b"\r\n\r\n")
+    assert size == len(body)
+    head, same_body = error_reply(error, accept=[], correlation_id=b"c-1", added=b"X-A: b\r\n")
+    assert body == same_body
+    without_date = [line for line in head.split(b"\r\n") if line and not line.startswith(b"Date")]
+    assert sorted(line for line in start.split(b"\r\n") if not line.startswith(b"Date")) == sorted(
+        without_date
+    )
