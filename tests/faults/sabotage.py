@@ -82,7 +82,7 @@ class Saboteur:
 
     def _silence(self):
         self._server.freeze()
-        time.sleep(0.8)
+        time.sleep(1.2)  # longer than the sidecars wait
         self._server.thaw()
 
     def _read_only(self):

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.xdist_group("idempotency faults")
 
 def config_of(upstream_url, store_url):
     """A service's configuration; requests for ``/NAME/…`` take the route ``NAME``."""
-    timing = {"lease": f"{LEASE}s", "store_timeout": "400ms"}
+    timing = {"lease": f"{LEASE}s", "store_timeout": "700ms"}
     config = config_for(upstream_url, service="shop", store=store_url, idempotency=timing)
     config["upstreams"]["app"] |= {**STEADY, "timeouts": {"first_byte": "1500ms"}}
     config["routes"] = [
@@ -85,6 +86,11 @@ def shared(tmp_path_factory):
 
 @pytest.fixture
 def place(shared, request):
+    shared.upstream.forget()
+    for sidecar in (shared.one, shared.other):  # what the test before has done to Redis is over for both
+        eventually(
+            lambda sidecar=sidecar: shared.post(sidecar, key=uuid.uuid4().hex).status == 200, "it is ready"
+        )
     shared.upstream.forget()
     shared.key = request.node.name.replace("[", "-").replace("]", "").replace("/", "-")
     return shared

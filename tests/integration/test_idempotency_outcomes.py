@@ -25,7 +25,7 @@ NO_UPSTREAM = free_port()
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    quick = {**STEADY, "timeouts": {"first_byte": "300ms", "total": "1s"}}
+    quick = {**STEADY, "timeouts": {"first_byte": "500ms", "total": "1500ms"}}
     upstreams = {
         "quick": quick,
         "fragile": {**quick, "breaker": {"failure_threshold": 1, "reset_timeout": "1m"}},
