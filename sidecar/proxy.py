@@ -133,6 +133,8 @@ class Proxy:
             self.client_gone(exchange, gone.reason)
         except asyncio.CancelledError:
             exchange.detach_upstream()
+            exchange.status = exchange.status or _CLIENT_CLOSED
+            exchange.reason = "drain_timeout"
             connection.abort()
             self.finish(exchange)
             raise

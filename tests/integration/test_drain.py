@@ -184,6 +184,8 @@ def test_what_does_not_end_in_time_is_cut_off(start_sidecar, upstream):
     with pytest.raises((Ended, Broken)):
         clients[1].reader.line()
     assert sidecar.wait_log(lambda line: line["event"] == "drain timeout", "it is told")["in_flight"] == 3
+    cut = sidecar.access_lines(reason="drain_timeout")
+    assert {line["path"]: line["status"] for line in cut} == {"/tunnel": 101, "/events": 200, "/hang": 499}
     for client in clients:
         client.close()
 
