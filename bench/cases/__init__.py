@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.cases import (
     audit_trail,
+    chain,
     dead_letters,
     events,
     idle_connections,
@@ -35,6 +36,7 @@ CASES: dict[str, Callable[[Settings], list[Row]]] = {
     "start-up": start_up.run,
     "idle-connections": idle_connections.run,
     "slow-bodies": slow_bodies.run,
+    "chain": chain.run,
     "open-breaker": open_breaker.run,
     "keyed-memory": keyed_memory.run,
     "keyed-redis": keyed_redis.run,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from typing import TYPE_CHECKING
 
-from bench.cases.common import GET_HELLO
+from bench.cases.common import GET_HELLO, work_us
 from bench.cases.traced import exporting_to
 from bench.figures import Row, percentile, ratio_row, value_row
-from bench.harness import CORES, ROOT, Settings, Stage, free_port, on_cores, python_module, take_turns
+from bench.harness import Settings, Stage, free_port, take_turns
 from bench.load import measure
 from bench.peers import sidecar
 from bench.servers import otlp_sink, upstream
@@ -34,7 +31,7 @@ _WORK = (
 
 def run(settings: Settings) -> list[Row]:
     """The pieces in a process of their own on the proxy's core; then two sidecars that sample everything."""
-    work = [_work() for _ in range(settings.rounds)]
+    work = [work_us("bench.servers.observed_work") for _ in range(settings.rounds)]
     with Stage() as stage:
         port, sink = upstream.start(stage), otlp_sink.start(stage)
         measured = take_turns(
@@ -64,25 +61,6 @@ def run(settings: Settings) -> list[Row]:
             limit=_DEAD_COLLECTOR,
         ),
     ]
-
-
-def _work() -> dict[str, float]:
-    with on_cores(CORES.proxy):
-        done = subprocess.run(
-            python_module("bench.servers.observed_work"),
-            cwd=ROOT,
-            env={**os.environ, **_modules()},
-            stdout=subprocess.PIPE,
-            check=True,
-        )
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
-
-
-def _modules() -> dict[str, str]:
-    """The environment in which the measured modules are those that the sidecar runs."""
-    build = sidecar.build_environment()
-    return {**build, "PYTHONPATH": os.pathsep.join((build["PYTHONPATH"], str(ROOT)))} if build else {}
 
 
 def _p99_ms(proxy: Proxy, settings: Settings) -> Callable[[], float]:

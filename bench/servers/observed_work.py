@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING
 
+from bench.servers.timing import microseconds
 from sidecar.metrics.names import Metrics
 from sidecar.metrics.outcomes import ATTEMPT_OUTCOMES, IDEMPOTENCY_RESULTS, STORE_OPERATIONS
 from sidecar.metrics.registry import Registry
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from sidecar.tracing.context import TraceContext
 
-_CALLS, _TURNS = 100_000, 5
 _FIELDS = b"X-Correlation-ID: 0192f0c1-ac96-774b-bcce-b302099a8057\r\n"
 _CALLERS = (b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00",)
 _SAMPLER = Sampler(0.0)
@@ -50,22 +49,10 @@ def _metrics() -> Callable[[], object]:
     return one_request
 
 
-def _turn(work: Callable[[], object]) -> float:
-    began = time.thread_time_ns()
-    for _ in range(_CALLS):
-        work()
-    return (time.thread_time_ns() - began) / 1000 / _CALLS
-
-
-def _microseconds(work: Callable[[], object]) -> float:
-    """CPU microseconds of one call, without those of calling."""
-    return min(_turn(work) for _ in range(_TURNS)) - min(_turn(lambda: None) for _ in range(_TURNS))
-
-
 if __name__ == "__main__":
     figures = {
-        "began": _microseconds(lambda: _head(begin(_SAMPLER))),
-        "continued": _microseconds(lambda: _head(admit(_CALLERS, (), _SAMPLER))),
-        "metrics": _microseconds(_metrics()),
+        "began": microseconds(lambda: _head(begin(_SAMPLER))),
+        "continued": microseconds(lambda: _head(admit(_CALLERS, (), _SAMPLER))),
+        "metrics": microseconds(_metrics()),
     }
     print(json.dumps(figures))
