@@ -95,8 +95,9 @@ class AuditedRoute:
         response = await self._proxy.send(exchange)
         try:
             if response.status == _SWITCHING:
-                await trail.drop()
-                await self._proxy.forward(exchange, response)
+                dropping = asyncio.ensure_future(trail.drop())
+                await self._proxy.forward(exchange, response)  # the tunnel waits for no disk
+                await dropping
             elif is_event_stream(response):
                 await trail.end(response, None)
                 await self._proxy.forward(exchange, response)

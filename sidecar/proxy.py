@@ -341,11 +341,12 @@ class Proxy:
         self._attempts.is_stream(exchange)
         exchange.expect_response_data(exchange.timeouts.idle)
         connection.tunnel = upstream
-        upstream.open_tunnel(exchange.deliver_raw)
+        more = upstream.open_tunnel(exchange.deliver_raw)
         early, connection.reader.buffer = connection.reader.buffer, b""
         if early:
             upstream.write(early)
-        await exchange.wait()
+        if more:
+            await exchange.wait()
 
     # --- answers of our own -----------------------------------------------------------------------------
 

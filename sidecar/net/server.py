@@ -267,7 +267,7 @@ class ServerConnection(asyncio.Protocol):
 
     def end_writing(self) -> None:
         """Close our half, in a tunnel."""
-        if not self.closed and self.transport.can_write_eof():
+        if not self.closed and not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
 
     def pause_reading(self) -> None:

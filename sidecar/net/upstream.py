@@ -124,14 +124,17 @@ class UpstreamConnection(asyncio.Protocol):
             self._sink = sink
             self.resume_reading()
 
-    def open_tunnel(self, sink: Callable[[bytes], None]) -> None:
-        """Pass everything to ``sink``, beginning with what came behind the 101."""
-        self.phase = TUNNEL
-        self._sink = sink
+    def open_tunnel(self, sink: Callable[[bytes], None]) -> bool:
+        """Pass everything to ``sink``, beginning with what came behind the 101; whether more may come."""
         early, self.reader.buffer = self.reader.buffer, b""
         if early:
             sink(early)
+        if self.phase == CLOSED:
+            return False
+        self.phase = TUNNEL
+        self._sink = sink
         self.resume_reading()
+        return True
 
     def finish(self) -> None:
         """The exchange is over in good order: back to the pool, or closed if it cannot be used again."""
@@ -188,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def end_writing(self) -> None:
         """The client has closed its half of a tunnel."""
-        if self.phase != CLOSED and self.transport.can_write_eof():
+        if self.phase != CLOSED and not self.transport.is_closing() and self.transport.can_write_eof():
             self.transport.write_eof()
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - the sweep's signature

@@ -5,45 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import uuid
-from itertools import count
-from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.support.audit_database import AuditDatabase
+from tests.support.audited import CREATED, JSON, NIL, REQUEST, USER, Audited, audited, created
 from tests.support.pair import STEADY, Pair
-from tests.support.pgcluster import Cluster, installations
 from tests.support.raw import error_of
 from tests.support.upstream import Do, Reply, answer, chunked_answer
-
-if TYPE_CHECKING:
-    from tests.support.messages import Response
-
-REQUEST = "0190a0b0-0000-7000-8000-000000000001"
-USER = "0190a0b0-0000-7000-8000-000000000002"
-NIL = "00000000-0000-0000-0000-000000000000"
-CREATED = {"id": REQUEST, "destination": "Paris", "amount": 10.10, "card": {"number": "4711", "type": "V"}}
-JSON = "Content-Type: application/json"
-
-_numbers = count()
-
-
-def audited(name: str, match: str = "", **audit: Any) -> dict[str, Any]:
-    """A route for ``/NAME`` that is audited as the documentation's example, with other values where given."""
-    example = {
-        "request_id": "response:/id",
-        "new_value": "response:",
-        "changed_by_id": "header:X-User-ID",
-        "changed_by_type": "USER",
-    }
-    return {
-        "name": name,
-        "match": {"path": match} if match else {"prefix": f"/{name}"},
-        "upstream": "app",
-        "audit": {**example, **audit},
-    }
-
 
 IN_REQUEST = {"request_id": "request:/id", "new_value": "request:"}
 ROUTES = [
@@ -79,21 +49,14 @@ ROUTES = [
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    cluster = Cluster(installations()["embedded"])
-    yield cluster
-    cluster.close()
-
-
-@pytest.fixture(scope="module")
-def shared(cluster, tmp_path_factory):
+def shared(postgres, tmp_path_factory):
     """A database, and a sidecar that may add rows to it and no more, before a scripted upstream."""
-    database = AuditDatabase(cluster)
+    database = AuditDatabase(postgres)
     settings = {"app": {**STEADY, "timeouts": {"first_byte": "300ms"}}}
     with Pair(
         tmp_path_factory.mktemp("audit"), settings, ROUTES, env={"DATABASE_URL": database.application_url}
     ) as pair:
-        yield Audited(pair, database)
+        yield Audited(pair.sidecar, pair.upstream, database)
 
 
 @pytest.fixture
@@ -102,43 +65,6 @@ def site(shared):
     shared.upstream.forget()
     shared.upstream.reply = created()
     return shared
-
-
-def created(body: bytes = json.dumps(CREATED).encode(), *fields: str, status: str = "201 Created") -> Reply:
-    return Reply((answer(body, JSON, *fields, status=status),))
-
-
-class Audited:
-    """A pair, and the database that its audit trail is in."""
-
-    def __init__(self, pair: Pair, database: AuditDatabase) -> None:
-        self.pair = pair
-        self.sidecar = pair.sidecar
-        self.upstream = pair.upstream
-        self.database = database
-
-    def call(
-        self, method: str, target: str, *fields: str, body: Any = None, user: str = USER
-    ) -> tuple[str, Response]:
-        """Send a request; its correlation id, and the answer."""
-        name = f"call-{next(_numbers)}"
-        content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        lines = [f"X-Correlation-ID: {name}", *([f"X-User-ID: {user}"] if user else []), *fields]
-        return name, self.pair.request(method, target, *lines, body=content)
-
-    def row(self, name: str) -> dict[str, Any]:
-        return self.database.row(name)
-
-    def rows_before_now(self) -> set[str]:
-        """The correlation ids of all rows so far; those of calls that were answered are among them."""
-        replies, self.upstream.replies = self.upstream.replies, {"/best/last": created()}
-        last, _ = self.call("POST", "/best/last")
-        self.row(last)
-        self.upstream.replies = replies
-        return {row["correlation_id"] for row in self.database.rows()}
-
-    def rejected(self, reason: str) -> float:
-        return self.sidecar.metric("audit_rejected_total", reason=reason)
 
 
 # -- from a request to a row ------------------------------------------------------------------------------
@@ -209,7 +135,7 @@ def test_the_request_is_read_however_it_comes(site, route, framing):
         fields.append("Transfer-Encoding: chunked")
     else:
         fields.append(f"Content-Length: {len(sent)}")
-    with site.pair.client() as client:
+    with site.sidecar.client() as client:
         client.send("\r\n".join([f"POST /{route} HTTP/1.1", "Host: test", *fields, "", ""]).encode())
         if framing == "expect":
             assert client.any_head().status == 100
@@ -244,7 +170,7 @@ def test_the_response_is_read_however_it_comes_and_passed_on_as_it_came(site, ro
 
 @pytest.mark.parametrize("route", ["best", "required"])
 def test_one_connection_carries_audited_requests_one_after_another(site, route):
-    with site.pair.client() as client:
+    with site.sidecar.client() as client:
         for number in range(3):
             response = client.request(
                 "POST", f"/{route}/x", f"X-User-ID: {USER}", f"X-Correlation-ID: row-{route}-{number}"
@@ -349,7 +275,7 @@ def test_an_outcome_that_nobody_knows_is_recorded_as_unknown(site, route, keyed,
     }
     site.upstream.reply = Reply(steps[how])
     name = f"lost-{route}-{keyed}-{how}".replace(" ", "-")
-    with site.pair.client() as client:
+    with site.sidecar.client() as client:
         fields = [f"X-Correlation-ID: {name}", f"X-User-ID: {USER}"]
         if keyed:
             fields.append(f"Idempotency-Key: {name}")
@@ -366,7 +292,7 @@ def test_an_outcome_that_nobody_knows_is_recorded_as_unknown(site, route, keyed,
 def test_a_client_that_goes_away_leaves_an_unknown_outcome(site, route):
     site.upstream.reply = Reply(())
     name = f"gone-{route}"
-    with site.pair.client() as client:
+    with site.sidecar.client() as client:
         lines = [
             f"POST /{route}/gone HTTP/1.1",
             "Host: test",
@@ -392,7 +318,7 @@ def test_a_keyed_change_is_recorded_once_and_its_replays_are_not(site, route):
 @pytest.mark.parametrize("route", ["best", "required"])
 def test_a_keyed_change_is_recorded_although_its_client_has_gone(site, route):
     name = f"left-{route}"
-    with site.pair.client() as client:
+    with site.sidecar.client() as client:
         fields = [f"X-Correlation-ID: {name}", f"X-User-ID: {USER}", f"Idempotency-Key: {name}"]
         client.send("\r\n".join([f"POST /{route}/left HTTP/1.1", "Host: test", *fields, "", ""]).encode())
         client.reset()

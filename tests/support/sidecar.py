@@ -143,7 +143,8 @@ class Sidecar:
         alive = code is None
         code = self.process.stop() if alive else code
         output = self.process.output()
-        assert "Traceback" not in output, output[-5000:]
+        where = output.find("Traceback")
+        assert where < 0, output[max(0, where - 1000) : where + 4000]
         assert code == 0, (
             f"sidecar ended with {code}, {'when stopped' if alive else 'by itself'}:\n{output[-3000:]}"
         )
