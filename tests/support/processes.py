@@ -106,9 +106,9 @@ class Process:
     ) -> None:
         self.name = name or arguments[0]
         environment = {
+            "PYTHONPATH": str(ROOT),  # unless `env` says where else the sidecar is
             **(os.environ if env is None else env),
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT),
         }
         self._child = subprocess.Popen(
             list(arguments),
