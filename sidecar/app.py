@@ -13,10 +13,11 @@ import uvloop
 
 from sidecar.admin.server import AdminServer, admin_application, scrape_application
 from sidecar.audit_trail import AuditTrailUnusable
-from sidecar.gateway import Gateway, settle_memory
+from sidecar.gateway import Gateway
 from sidecar.health_checks import HealthChecks
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
+from sidecar.memory import settle_memory
 from sidecar.reload import Reloader
 from sidecar.storewatch import StoreWatch, requires_store
 from sidecar.telemetry import MetricsPush, TelemetryMisconfigured

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -310,13 +309,6 @@ class Gateway:
             failures_in_a_row=counts.failures_in_a_row,
             note=transition.note,
         )
-
-
-def settle_memory() -> None:
-    """What exists now lives as long as the process: the collector need not look at it again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _open_store(settings: Settings) -> IdempotencyStore:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from sidecar.audit_trail import AuditTrailUnusable
-from sidecar.gateway import Gateway, settle_memory
+from sidecar.gateway import Gateway
 from sidecar.listeners import Listeners
 from sidecar.log import Log, capture_stdlib
+from sidecar.memory import settle_memory
 from sidecar.net.binding import Binding
 from sidecar.settings.restart import RestartNeeded
 from sidecar.workers.commons import Commons
