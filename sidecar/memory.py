@@ -26,7 +26,7 @@ def _keep_freed_memory() -> None:
     """Keep up to 8 MiB of freed memory for what comes next.
 
     By default glibc hands memory back to the kernel as soon as a little lies free at the end of its heap. The
-    pieces of a large body come and go all the time, and the kernel would zero each of them anew, page by page:
+    pieces of a large body come and go all the time, and the kernel would zero each one anew, page by page:
     a third of what relaying them costs. Other C libraries have no such call, and whoever sets glibc's own
     variables is heeded.
     """
