@@ -443,7 +443,7 @@ class Audit(Section):
     """The state before the change. Not together with `previous: get`."""
 
     previous: Literal["get"] | None = None
-    """Read the state before the change with a GET of the same path."""
+    """Read the state before the change with a GET of the same path and query."""
 
     change_type: Source | None = None
     """What happened, at most 50 characters; from the method where it is not given."""
@@ -561,7 +561,7 @@ class Settings(Section):
     """How long the store may be silent before it counts as down."""
 
     database: Annotated[str | None, SecretUrl("postgresql", "postgres", none=True)] = None
-    """PostgreSQL for the audit trail."""
+    """PostgreSQL for the audit trail; without it, rows wait in the spool."""
 
     workers: Annotated[int, Whole("1", "64")] = 1
     """Processes that serve clients, as one sidecar. More than one needs a store that they share, not `memory://`."""
