@@ -40,6 +40,7 @@ class FakeTransport:
         reading: Whether the protocol takes octets at the moment.
         ended: How the protocol has ended it: ``closed``, ``aborted``, or nothing.
         half_closed: Whether the protocol has closed its sending half.
+        hurried: Whether what the peer does comes in one turn of the loop, before anything else runs.
     """
 
     def __init__(self, loop: ManualLoop, protocol: Any, peer: object = ("192.0.2.7", 12345)) -> None:
@@ -52,6 +53,7 @@ class FakeTransport:
         self.reading = True
         self.ended = ""
         self.half_closed = False
+        self.hurried = False
         protocol.connection_made(self)
 
     # --- what the protocol does -------------------------------------------------------------------------
@@ -106,6 +108,10 @@ class FakeTransport:
 
     # --- what the peer does -----------------------------------------------------------------------------
 
+    def _turn(self) -> None:
+        if not self.hurried:
+            self._loop.settle()
+
     @property
     def is_open(self) -> bool:
         """Whether the protocol still has the connection."""
@@ -116,31 +122,31 @@ class FakeTransport:
         if self.is_open:
             assert self.reading, "nobody reads: the kernel would hold the octets back"
             self._protocol.data_received(data)
-            self._loop.settle()
+            self._turn()
 
     def finish(self) -> None:
         """Close the peer's sending half; a protocol that does not want to go on loses the connection."""
         if self.is_open:
             if not self._protocol.eof_received():
                 self._end("closed")
-            self._loop.settle()
+            self._turn()
 
     def vanish(self, error: Exception | None = None) -> None:
         """Break the connection: ``error`` is what the protocol is told."""
         if not self._lost:
             self.ended = self.ended or "lost"
             self._lose(error if error is not None else ConnectionResetError("reset by peer"))
-            self._loop.settle()
+            self._turn()
 
     def stop_taking(self) -> None:
         """Take no octets: the protocol's buffer is full."""
         self._protocol.pause_writing()
-        self._loop.settle()
+        self._turn()
 
     def take_again(self) -> None:
         """Take octets again."""
         self._protocol.resume_writing()
-        self._loop.settle()
+        self._turn()
 
     def take(self) -> bytes:
         """What has been received since the last time."""
