@@ -50,9 +50,10 @@ def parse_key(values: Sequence[bytes]) -> bytes:
 
 def _read_string(value: bytes) -> bytes:
     """The content of an RFC 8941 string (section 4.2.5); parameters after it are not accepted."""
-    inner = value[1:-1]
-    if len(value) >= 2 and value.endswith(b'"') and not inner.translate(None, _UNESCAPED):  # noqa: PLR2004 - two quotes
-        return inner
+    if len(value) >= 2 and value.endswith(b'"'):  # noqa: PLR2004 - two quotes
+        inner = value[1:-1]
+        if not inner.translate(None, _UNESCAPED):
+            return inner
     return _unescape(value)
 
 
