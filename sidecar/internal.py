@@ -17,7 +17,8 @@ from sidecar.errors import BadRequest
 from sidecar.exchange import Exchange
 from sidecar.ids import random_hex, uuid7_octets
 from sidecar.net.deadlines import NEVER
-from sidecar.net.server import ClientLimits, Listener, ServerConnection
+from sidecar.net.nobody import Nobody
+from sidecar.net.server import ClientLimits, Listener
 from sidecar.pipeline import correlation_fields
 from sidecar.spans import Purpose, child_of
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules, Fields
@@ -58,24 +59,6 @@ class Answer(NamedTuple):
 
 class NoSuchUpstreamError(Exception):
     """The configuration has no upstream of this name any more."""
-
-
-class _Nobody(ServerConnection):
-    """Stands in an exchange where a client's connection is. What is written to it is dropped."""
-
-    __slots__ = ()
-
-    def write(self, data: bytes) -> None:
-        """Nobody reads it."""
-
-    def abort(self) -> None:
-        """Nothing can be broken."""
-
-    def pause_reading(self) -> None:
-        """The whole request is at hand."""
-
-    def resume_reading(self) -> None:
-        """The same."""
 
 
 class _Direct:
@@ -247,7 +230,7 @@ class InternalCalls:
         *,
         trace: TraceContext | None = None,
     ) -> Exchange:
-        connection = _Nobody(self._listener)
+        connection = Nobody(self._listener)
         exchange = Exchange(connection, head, self._loop, self._deadlines)
         exchange.has_task = True
         exchange.plan = plan
