@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sidecar.audited import Trail
     from sidecar.idempotency.fingerprint import Fingerprinter
     from sidecar.metrics.route import RouteMetrics
-    from sidecar.net.deadlines import Deadlines, Watched
+    from sidecar.net.deadlines import Deadlines
     from sidecar.net.server import ServerConnection
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.pipeline import Plan, Upstream, UpstreamHost
@@ -133,7 +133,6 @@ class Exchange:
         "claim",
         "connection",
         "correlation_id",
-        "deadline",
         "detached",
         "failures",
         "fingerprinter",
@@ -146,7 +145,6 @@ class Exchange:
         "idempotency",
         "key",
         "links",
-        "looked_at",
         "metrics",
         "notes",
         "outlives_client",
@@ -164,7 +162,6 @@ class Exchange:
         "status",
         "streaming",
         "timeouts",
-        "timer",
         "total_deadline",
         "trace",
         "trail",
@@ -237,9 +234,6 @@ class Exchange:
         self.detached = False
         self.outlives_client = False
         self.fingerprinter: Fingerprinter | None = None
-        self.timer: Watched = connection
-        self.deadline = NEVER
-        self.looked_at = NEVER
         self.total_deadline = NEVER
         self.try_deadline = NEVER
         self.held: Upstream | None = None
@@ -328,10 +322,10 @@ class Exchange:
         if self.total_deadline < when:
             when, reason = self.total_deadline, "total"
         self._timeout_reason = reason
-        timer = self.timer
-        timer.deadline = when
-        if when < timer.looked_at:
-            self._deadlines.watch(timer)
+        connection = self.connection
+        connection.deadline = when
+        if when < connection.looked_at:
+            self._deadlines.watch(connection)
 
     def expect_response_data(self, idle: float | None) -> None:
         """From now on at most ``idle`` seconds may pass between two reads from the upstream."""
@@ -349,7 +343,7 @@ class Exchange:
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - the sweep's signature
         """The deadline has passed."""
-        self.timer.deadline = NEVER
+        self.connection.deadline = NEVER
         reason = self._timeout_reason
         if reason == "body_idle":
             self.fail(RequestTimeout("the request's body did not arrive in time", reason=reason))
@@ -362,15 +356,6 @@ class Exchange:
     def remaining(self) -> float:
         """Seconds until ``timeouts.total`` runs out; ``inf`` if it never does."""
         return self.total_deadline - self._loop.time() if self.total_deadline != NEVER else NEVER
-
-    def run_alone(self) -> None:
-        """Have a deadline of its own from now on: the client's connection may end before the exchange."""
-        self.deadline = self.connection.deadline
-        self.connection.deadline = NEVER
-        self.timer = self
-        self.outlives_client = True
-        if self.deadline != NEVER:
-            self._deadlines.watch(self)
 
     # --- the request's body -----------------------------------------------------------------------------
 

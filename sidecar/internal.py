@@ -261,7 +261,7 @@ class InternalCalls:
             error = str(getattr(failed, "reason", "")) or type(failed).__name__
             raise
         finally:
-            exchange.timer.deadline = NEVER
+            exchange.connection.deadline = NEVER
             exchange.detach_upstream()
             budget.request_ended()
             if exchange.attempt_records is not None:

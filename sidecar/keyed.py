@@ -74,7 +74,7 @@ class Keyed:
             await exchange.body_begins()
             whole = False
         exchange.arm(None, "total")
-        exchange.run_alone()
+        exchange.outlives_client = True
         types = head.values(b"content-type")
         media_type = types[0] if types else b""
         assert exchange.key is not None

@@ -453,7 +453,7 @@ class Proxy:
 
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over: count it, log it, trace it."""
-        exchange.timer.deadline = NEVER
+        exchange.connection.deadline = NEVER
         duration = (monotonic() - exchange.started) * 1000.0
         head, trace = exchange.head, exchange.trace
         metrics = exchange.metrics

@@ -297,7 +297,7 @@ class ServerConnection(asyncio.Protocol):
         """The deadline has passed: the exchange's, the head's, or that of an idle connection."""
         self.deadline = NEVER
         exchange = self._exchange
-        if exchange is not None and exchange.timer is self:
+        if exchange is not None:
             exchange.expire(now)
         elif self._lingering or not self.reader.buffer:
             self.transport.close()
@@ -376,11 +376,11 @@ class ServerConnection(asyncio.Protocol):
         if self not in self.listener.connections:
             return  # one too many: it was never served
         self.closed = True
-        self.deadline = NEVER
         self.listener.connections.discard(self)
         if self._exchange is not None:
-            self._exchange.client_lost()
+            self._exchange.client_lost()  # it may go on alone, and keeps its deadline then
         else:
+            self.deadline = NEVER
             self.driver.resume()
 
     def pause_writing(self) -> None:
