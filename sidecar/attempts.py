@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from sidecar.metrics.outcomes import RETRY_OUTCOMES
 from sidecar.net.deadlines import NEVER
 from sidecar.retry.after import parse_retry_after
 from sidecar.retry.policy import DEDUPED_METHODS, RETRYABLE_STATUSES, FailedAttempt, Failure, Skip
-from sidecar.tracing.record import AttemptRecord
+from sidecar.tracing.record import AttemptRecord, SpanEvent
 from sidecar.wire.writer import request_head
 
 if TYPE_CHECKING:
@@ -231,12 +232,30 @@ class Attempts:
         outcome = _outcome_of(error)
         if permit != REFUSED:
             exchange.permit = REFUSED
+            before = self._phase(exchange, host)
             host.breaker.failed(permit, now, now - exchange.attempt_started, hard=True)
             self._count(exchange, upstream, outcome)
+            if before >= 0:
+                self._note_transition(exchange, host, before)
         self._record(exchange, exchange.status, error.reason or outcome)
         if exchange.plan.dead_letter:
             failed = FailedTry(time(), now - exchange.attempt_started, host.label, error)
             exchange.failures += (failed,)
+
+    @staticmethod
+    def _phase(exchange: Exchange, host: UpstreamHost) -> int:
+        """The state of the host's breaker, for :meth:`_note_transition`; -1 where there is no span."""
+        return host.breaker.phase(monotonic()) if exchange.attempt_records else -1
+
+    @staticmethod
+    def _note_transition(exchange: Exchange, host: UpstreamHost, before: int) -> None:
+        """If it was this attempt that changed its breaker's state, its span tells of that."""
+        records = exchange.attempt_records
+        stats = host.breaker.stats(monotonic())
+        if records and stats.state.value != _PHASES[before]:
+            told = {"before": _PHASES[before], "after": stats.state.value, "cause": stats.reason.value}
+            event = SpanEvent(time_ns(), "circuit breaker", {**told, **asdict(stats.counts)})
+            records[-1].events.append(event)
 
     def _count(self, exchange: Exchange, upstream: Upstream, outcome: str) -> None:
         """An attempt has ended: once for each, whatever may still happen to its response."""
@@ -314,12 +333,15 @@ class Attempts:
             exchange.permit = REFUSED
             now = exchange.head_at
             duration = now - exchange.attempt_started
+            before = self._phase(exchange, host)
             if outcome is Outcome.GOOD:
                 host.breaker.succeeded(permit, now, duration)
                 self._count(exchange, upstream, "success")
             else:
                 host.breaker.failed(permit, now, duration, hard=outcome is Outcome.HARD_FAILURE)
                 self._count(exchange, upstream, "failure_status")
+            if before >= 0:
+                self._note_transition(exchange, host, before)
 
     async def _pause(self, exchange: Exchange, seconds: float) -> None:
         """Wait before the next attempt; a client that goes away meanwhile, or a deadline, ends it."""

@@ -381,7 +381,7 @@ class Proxy:
         """Answer behind an open breaker: in an outage this is what every request costs."""
         connection, head = exchange.connection, exchange.head
         ordinary = exchange.request_done and connection.persistent and not connection.draining
-        if not ordinary or head.method == b"HEAD" or asks_for_problem(head.values(b"accept")):
+        if not ordinary or head.method == b"HEAD" or asks_for_problem(head.special.get(b"accept")):
             self.answer_error(exchange, circuit_open(seconds))
             return
         exchange.reason = self._open_reason

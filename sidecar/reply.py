@@ -14,6 +14,7 @@ import orjson
 if TYPE_CHECKING:
     from sidecar.errors import SidecarError
 
+_ANYTHING: Final = [b"*/*"]
 _JSON: Final = b"application/json"
 _END_OF_BODY: Final = b'"}}'
 _PROBLEM: Final = b"application/problem+json"
@@ -63,9 +64,9 @@ class DateField:
 DATE: Final = DateField()
 
 
-def asks_for_problem(accept: list[bytes]) -> bool:
+def asks_for_problem(accept: list[bytes] | None) -> bool:
     """Whether ``Accept`` names RFC 9457's type, and not to refuse it (``q=0``: RFC 9110, section 12.4.2)."""
-    if not accept or _PROBLEM not in b",".join(accept).lower():
+    if accept is None or accept == _ANYTHING or _PROBLEM not in b",".join(accept).lower():
         return False
     for value in accept:
         for member in value.lower().split(b","):

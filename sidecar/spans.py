@@ -151,4 +151,5 @@ def _client_span(
         end_ns=attempt.end_ns or time.time_ns(),
         attributes=attributes,
         error=attempt.error,
+        events=attempt.events,
     )

@@ -50,6 +50,7 @@ class AttemptRecord:
         status: Status of the response, 0 if there was none.
         error: What went wrong, as a bounded word such as ``connect_refused`` or ``first_byte``.
         breaker: State of the host's circuit breaker when the attempt began.
+        events: In order.
     """
 
     span_id: str
@@ -62,6 +63,7 @@ class AttemptRecord:
     status: int = 0
     error: str = ""
     breaker: str = ""
+    events: list[SpanEvent] = field(default_factory=list)
 
 
 @dataclass(slots=True)

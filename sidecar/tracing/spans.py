@@ -157,6 +157,8 @@ class SpanEncoder:
         if attempt.error or status >= _CLIENT_ERROR:
             yield self._texts["error.type"][attempt.error or str(status)]
             yield ERROR
+        if attempt.events:
+            yield encode_extras(attempt.events, ())
 
 
 def _encode_route(key: tuple[str, str, str, str, str]) -> bytes:

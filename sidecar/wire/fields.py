@@ -34,6 +34,7 @@ REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
     b"baggage": REMOVED,
     b"http2-settings": REMOVED,
     b"idempotency-key": NOTED,
+    b"accept": NOTED,
 }
 RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"connection": REMOVED,

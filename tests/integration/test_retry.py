@@ -313,13 +313,11 @@ class TestTheBody:
     @pytest.mark.parametrize("rest", [b"world", b"w" * 3000], ids=["kept", "longer-than-kept"])
     def test_one_that_is_still_coming_follows(self, pair, rest):
         """The upstream refuses in the middle of an upload; the second one gets it from the beginning."""
-        arrived = threading.Event()
 
         def refuse_the_first(connection, request):
             if len(pair.upstream.on("/quick")) == 1:
                 b"".join(connection.reader.pieces(5))
                 connection.reset()
-                arrived.set()
             else:
                 connection.read_body(request)
                 connection.send(OK)
@@ -328,7 +326,7 @@ class TestTheBody:
         with pair.client() as client:
             length = 5 + len(rest)
             client.send(b"PUT /quick HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\nhello" % length)
-            assert arrived.wait(15)
+            pair.upstream.wait_request("/quick", 2)
             client.send(rest)
             assert client.response("PUT").status == 200
         assert pair.upstream.on("/quick")[1].body == b"hello" + rest

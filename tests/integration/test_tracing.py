@@ -42,11 +42,13 @@ def shared(collector, tmp_path_factory):
         {"name": "one", "match": {"path": "/requests/{id}"}, "upstream": "app"},
         {"name": "retried", "match": {"prefix": "/retried"}, "upstream": "retried"},
         {"name": "gone", "match": {"prefix": "/gone"}, "upstream": "gone"},
+        {"name": "opening", "match": {"prefix": "/opening"}, "upstream": "opening"},
         {"name": "rest", "match": {"prefix": "/rest"}, "upstream": "app"},
     ]
     upstreams = {
         "retried": {"retry": {"initial_delay": "1ms"}},
         "gone": {"url": f"http://127.0.0.1:{free_port()}", "retry": {"max_attempts": 1}},
+        "opening": {"retry": {"max_attempts": 1}, "breaker": {"failure_threshold": 2}},
     }
     with Pair(
         tmp_path_factory.mktemp("tracing"),
@@ -170,6 +172,27 @@ def test_an_open_breaker_is_an_outcome_without_attempts(pair, collector):
     (server,) = spans_of(pair, collector, pair.request("GET", "/gone"), 1)
     found = attributes(server)
     assert (found["sidecar.reason"], found["http.response.status_code"]) == ("circuit_open", 503)
+
+
+@pytest.mark.parametrize("script", [[Do.RESET], [answer(b"", status="503 Busy")]], ids=["reset", "503"])
+def test_the_attempt_that_opens_the_breaker_tells_of_it(pair, collector, script):
+    httpx.put(
+        f"{pair.sidecar.admin}/admin/upstreams/opening/breaker",
+        json={"mode": "forced_closed", "for": "1m"},
+        trust_env=False,
+    ).raise_for_status()
+    httpx.put(
+        f"{pair.sidecar.admin}/admin/upstreams/opening/breaker", json={"mode": "auto"}, trust_env=False
+    ).raise_for_status()
+    pair.upstream.replies["/opening"] = Reply(script)
+    _, first = spans_of(pair, collector, pair.request("GET", "/opening"), 2)
+    _, second = spans_of(pair, collector, pair.request("GET", "/opening"), 2)
+    assert list(first.events) == []
+    (event,) = second.events
+    told = attributes(event)
+    assert event.name == "circuit breaker"
+    assert (told["before"], told["after"], told["cause"]) == ("closed", "open", "failures_in_a_row")
+    assert (told["calls"], told["failures_in_a_row"]) == (2, 2)
 
 
 def test_an_answer_that_breaks_off_is_an_error_of_the_attempt(pair, collector):
