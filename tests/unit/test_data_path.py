@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
@@ -49,6 +50,29 @@ class TestExchanges:
             assert client.take().endswith(b"ok")
             path.assert_nothing_is_held(count)
         assert len(path.hosts) == 1
+
+    @pytest.mark.parametrize("key", [b"", b"Idempotency-Key: k-%d\r\n"], ids=["unkeyed", "keyed"])
+    def test_leave_nothing_to_the_garbage_collector(self, path, key):
+        """Its rounds are long, and no request may pay for them."""
+        client = path.client()
+
+        def exchange(number):
+            field = key % number if key else b""
+            client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n%b\r\nhello" % field)
+            path.host.take()
+            path.host.send(OK)
+            assert client.take().endswith(b"ok")
+
+        for number in range(10):
+            exchange(number)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(10, 60):
+                exchange(number)
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
 
     def test_pipelined_requests_are_answered_in_order(self, path):
         client = path.client()
