@@ -192,6 +192,14 @@ class TestConnecting:
         assert (caught.value.reason, caught.value.sent) == (reason, False)
         assert pool.size == 0
 
+    def test_a_name_that_is_known_again(self, loop, host, pool):
+        host.coming += [socket.gaierror()] * 5
+        for _ in range(5):
+            with pytest.raises(UpstreamUnreachable):
+                loop.run(pool.open())
+        assert loop.run(pool.open()) is not None
+        assert (pool.size, host.dialled) == (1, 6)
+
     def test_a_fault_of_our_own_is_not_hidden(self, loop, host, pool):
         host.coming.append(ValueError("bug"))
         with pytest.raises(ValueError, match="bug"):
