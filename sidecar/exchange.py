@@ -26,7 +26,7 @@ from sidecar.net.upstream import UPSTREAM_SIDE
 from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     from sidecar.audited import Trail
     from sidecar.idempotency.fingerprint import Fingerprinter
@@ -405,7 +405,14 @@ class Exchange:
         if done:
             self._end_request(upstream)
         elif not self._upstream_slow:
+            self._expect_body(upstream)
+
+    def _expect_body(self, upstream: UpstreamConnection) -> None:
+        """More of the body is to come; once the response has begun, what passes of either counts."""
+        if upstream.response is None:
             self.arm(self.connection.limits.body_idle, "body_idle")
+        else:
+            self.touch()
 
     def replayable_so_far(self, payload: bytes) -> bool:
         """Whether ``payload``, just counted, can be kept with all that came before it."""
@@ -430,7 +437,8 @@ class Exchange:
         if self.head.length is None:
             upstream.write(last_chunk(self.connection.reader.body.trailers))
         self.request_sent = True
-        self.arm(self.timeouts.first_byte, "first_byte")
+        if upstream.response is None:
+            self.arm(self.timeouts.first_byte, "first_byte")
 
     def body_broken(self, error: BaseException) -> None:
         """The body's framing is malformed, or the client closed its half in the middle of it."""
@@ -538,8 +546,8 @@ class Exchange:
         self.connection.resume_reading()
         if self._upstream_slow:
             self._upstream_slow = False
-            if not self.request_done:
-                self.arm(self.connection.limits.body_idle, "body_idle")
+            if not self.request_done and self.upstream is not None:
+                self._expect_body(self.upstream)
 
     def wake_if_relaying(self, upstream: UpstreamConnection) -> None:
         """A body that ends with its connection has ended."""
@@ -560,10 +568,6 @@ class Exchange:
         self.bytes_out += len(payload)
         if not self.detached:
             self.connection.write(chunk(payload) if self.writes_chunks else payload)
-
-    def sink(self) -> Callable[[bytes], None]:
-        """Where the response's body goes."""
-        return self.deliver
 
     def deliver_raw(self, data: bytes) -> None:
         """Pass octets of a tunnel to the client."""
@@ -598,6 +602,13 @@ class Exchange:
             if self._idle_reason == _CLIENT_SLOW:
                 self._idle_reason = "idle"
                 self.touch()
+
+    def let_upstream_flow(self, upstream: UpstreamConnection) -> None:
+        """The rest of the response is wanted now, as fast as the client takes it."""
+        if self.connection.writing_paused and not self.detached:
+            self.pause_upstream()
+        else:
+            upstream.resume_reading()
 
     def _give_up_client(self) -> None:
         """It has taken nothing for too long, which says nothing of the upstream."""

@@ -119,10 +119,18 @@ class ServerConnection(asyncio.Protocol):
 
     One coroutine per connection waits for a request, has it answered, and waits again. What arrives while a
     request is being answered is its body, or waits for its turn (pipelining).
+
+    Attributes:
+        persistent: Whether another request may follow the present one.
+        closed: Whether it is gone, or broken.
+        tunnel: Where its octets go after a 101.
+        writing_paused: Whether the client has not taken what was written, and no more is to be.
+        driver: Runs its coroutine.
     """
 
     __slots__ = (
         "_closing",
+        "_ending",
         "_eof",
         "_exchange",
         "_head_timed",
@@ -130,6 +138,7 @@ class ServerConnection(asyncio.Protocol):
         "_lingering",
         "_loop",
         "_paused",
+        "_untaken",
         "closed",
         "deadline",
         "driver",
@@ -141,6 +150,7 @@ class ServerConnection(asyncio.Protocol):
         "reader",
         "transport",
         "tunnel",
+        "writing_paused",
     )
 
     def __init__(self, listener: Listener) -> None:
@@ -159,7 +169,10 @@ class ServerConnection(asyncio.Protocol):
         self.driver: Driver = None  # type: ignore[assignment]  # set with the transport
         self._paused = False
         self._eof = False
+        self.writing_paused = False
         self._closing = False
+        self._ending = False
+        self._untaken = 0
         self._head_timed = False
         self._lingering = False
         self._lingered = 0
@@ -172,6 +185,10 @@ class ServerConnection(asyncio.Protocol):
     async def _serve(self) -> None:
         try:
             while not self.closed:
+                if self.writing_paused:
+                    self._expect_client()
+                    await PARK
+                    continue
                 head = self.reader.next_head() if self.reader.buffer else None
                 if head is None:
                     if self._eof or (self._closing and not self.reader.buffer):
@@ -206,6 +223,18 @@ class ServerConnection(asyncio.Protocol):
         if self._paused:
             self.resume_reading()
 
+    def _expect_client(self) -> None:
+        """The client takes its answers slowly: no further one is made before it has caught up."""
+        if len(self.reader.buffer) > _PIPELINED_OCTETS:
+            self.pause_reading()
+        if not self._untaken:
+            self._watch_taking()
+
+    def _watch_taking(self) -> None:
+        """Look again in a while if the client has taken anything of what was written."""
+        self._untaken = self.transport.get_write_buffer_size()
+        self._set_deadline(self.limits.keep_alive)
+
     def _set_deadline(self, seconds: float) -> None:
         self.deadline = self._loop.time() + seconds
         if self.deadline < self.looked_at:
@@ -223,7 +252,14 @@ class ServerConnection(asyncio.Protocol):
             self.resume_reading()
             self.transport.write_eof()
         else:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close as soon as the client has taken what was written."""
+        self._ending = True
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._watch_taking()
 
     # --- what the exchange does -------------------------------------------------------------------------
 
@@ -299,12 +335,21 @@ class ServerConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.expire(now)
+        elif self._ending or self.writing_paused:
+            self._give_up_if_stuck()
         elif self._lingering or not self.reader.buffer:
-            self.transport.close()
+            self._close()
         else:
             self.driver.throw(
                 RequestTimeout("the request's head did not arrive in time", reason="header_timeout")
             )
+
+    def _give_up_if_stuck(self) -> None:
+        """Wait on for a client that is slow, not for one that takes nothing at all."""
+        if self.transport.get_write_buffer_size() < self._untaken:
+            self._watch_taking()
+        else:
+            self.abort()
 
     # --- what the socket does ---------------------------------------------------------------------------
 
@@ -385,10 +430,15 @@ class ServerConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads slowly: stop the upstream."""
+        self.writing_paused = True
         if self._exchange is not None:
             self._exchange.pause_upstream()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self.writing_paused = False
+        self._untaken = 0
         if self._exchange is not None:
             self._exchange.resume_upstream()
+        else:
+            self.driver.resume()

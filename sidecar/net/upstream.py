@@ -52,6 +52,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_reading",
         "_sink",
+        "_writing_paused",
         "deadline",
         "exchange",
         "looked_at",
@@ -71,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._early = b""
         self._ended = False
         self._reading = True
+        self._writing_paused = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
         self.exchange: Exchange | None = None
         self.reader = ResponseReader(pool.rules, pool.limits)
@@ -119,21 +121,23 @@ class UpstreamConnection(asyncio.Protocol):
 
     def relay_body(self, sink: Callable[[bytes], None]) -> None:
         """Pass the rest of the body to ``sink`` as it arrives; the exchange is woken at its end."""
-        if self.phase != CLOSED:  # else its end has been told already
+        exchange = self.exchange
+        if exchange is not None:  # else the connection has ended, and the exchange knows
             self.phase = BODY
             self._sink = sink
-            self.resume_reading()
+            exchange.let_upstream_flow(self)
 
     def open_tunnel(self, sink: Callable[[bytes], None]) -> bool:
         """Pass everything to ``sink``, beginning with what came behind the 101; whether more may come."""
         early, self.reader.buffer = self.reader.buffer, b""
         if early:
             sink(early)
-        if self.phase == CLOSED:
+        exchange = self.exchange
+        if exchange is None:
             return False
         self.phase = TUNNEL
         self._sink = sink
-        self.resume_reading()
+        exchange.let_upstream_flow(self)
         return True
 
     def finish(self) -> None:
@@ -149,6 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
             and not self.reader.buffer
             and exchange is not None
             and exchange.request_sent
+            and not self._writing_paused
         ):
             self.phase = IDLE
             self.reused = True
@@ -323,11 +328,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The upstream takes the request slowly: stop the client."""
+        self._writing_paused = True
         if self.exchange is not None:
             self.exchange.pause_client()
 
     def resume_writing(self) -> None:
         """The upstream has caught up."""
+        self._writing_paused = False
         if self.exchange is not None:
             self.exchange.resume_client()
 

@@ -83,12 +83,9 @@ class RequestReader(_Reader):
         if not buffer:
             return None
         end = buffer.find(b"\r\n\r\n", self._checked)
-        if end < 0:
+        if end < 0 or end + 4 > self._limits.header_bytes:
             self._check_unfinished()
             return None
-        if end + 4 > self._limits.header_bytes:
-            self._check_unfinished()
-            raise head_too_large(self._limits)
         self._checked = 0
         line_end = buffer.find(_EMPTY_LINE)
         block = buffer[line_end + 2 : end + 2]

@@ -123,6 +123,13 @@ class DataPath:
             correlation_header="X-Correlation-ID",
         )
 
+        loop.at_end.append(self._end)
+
+    def _end(self) -> None:
+        for connection in list(self.listener.connections):
+            connection.kill()
+        self._loop.settle()
+
     async def _dial(self, protocol: Callable[[], Any]) -> None:
         if self.dials:
             what = self.dials.popleft()

@@ -7,18 +7,22 @@ from asyncio import events
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 
 class ManualLoop(asyncio.SelectorEventLoop):
     """Is the running loop from ``with`` on; what is ready runs in :meth:`settle`, timers in :meth:`advance`.
 
     Errors that nobody caught (in callbacks, in tasks that nobody awaited) fail the test when it ends.
+
+    Attributes:
+        at_end: Called when it ends, so that nothing is left hanging.
     """
 
     def __init__(self) -> None:
         self._now = 1000.0
         super().__init__()
+        self.at_end: list[Callable[[], None]] = []
         self._uncaught: list[dict[str, Any]] = []
         self.set_exception_handler(lambda _, context: self._uncaught.append(context))
 
@@ -29,6 +33,8 @@ class ManualLoop(asyncio.SelectorEventLoop):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             self.settle()
+            for end in self.at_end:
+                end()
             for task in asyncio.all_tasks(self):
                 task.cancel()
             self.settle()

@@ -40,6 +40,7 @@ class FakeTransport:
         reading: Whether the protocol takes octets at the moment.
         ended: How the protocol has ended it: ``closed``, ``aborted``, or nothing.
         half_closed: Whether the protocol has closed its sending half.
+        unsent: What the protocol has written and the peer has not taken.
         hurried: Whether what the peer does comes in one turn of the loop, before anything else runs.
     """
 
@@ -49,7 +50,11 @@ class FakeTransport:
         self._peer = peer
         self._lost = False
         self.socket = FakeSocket(loop.quiet)
+        self._taking = True
+        self._room = 0
+        self._told = False
         self.received = b""
+        self.unsent = b""
         self.reading = True
         self.ended = ""
         self.half_closed = False
@@ -66,7 +71,15 @@ class FakeTransport:
         """Send octets to the peer."""
         assert not self.half_closed, "written behind the end"
         if not self.ended:
-            self.received += data
+            if self._taking:
+                self.received += data
+            else:
+                self.unsent += data
+                self._tell_if_full()
+
+    def get_write_buffer_size(self) -> int:
+        """Octets that the peer has not taken."""
+        return len(self.unsent)
 
     def can_write_eof(self) -> bool:
         """As TCP does."""
@@ -89,17 +102,20 @@ class FakeTransport:
         return bool(self.ended)
 
     def close(self) -> None:
-        """End in good order."""
+        """End in good order, when the peer has taken what was written."""
         self._end("closed")
 
     def abort(self) -> None:
         """Break off."""
+        self.unsent = b""
+        self.ended = ""
         self._end("aborted")
 
     def _end(self, how: str) -> None:
         if not self.ended:
             self.ended = how
-            self._loop.call_soon(self._lose, None)
+            if not self.unsent:
+                self._loop.call_soon(self._lose, None)
 
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
@@ -138,14 +154,31 @@ class FakeTransport:
             self._lose(error if error is not None else ConnectionResetError("reset by peer"))
             self._turn()
 
-    def stop_taking(self) -> None:
-        """Take no octets: the protocol's buffer is full."""
-        self._protocol.pause_writing()
+    def stop_taking(self, *, room: int = -1) -> None:
+        """Take no octets any more; the protocol is told when it has written more than there is room for."""
+        self._taking, self._room = False, room
+        self._tell_if_full()
         self._turn()
+
+    def _tell_if_full(self) -> None:
+        if len(self.unsent) > self._room and not self._told:
+            self._told = True
+            self._protocol.pause_writing()
+
+    def take_some(self, count: int) -> None:
+        """Take a few octets, not enough for more to be sent."""
+        self.received += self.unsent[:count]
+        self.unsent = self.unsent[count:]
 
     def take_again(self) -> None:
         """Take octets again."""
-        self._protocol.resume_writing()
+        self._taking = True
+        self.take_some(len(self.unsent))
+        if self._told:
+            self._told = False
+            self._protocol.resume_writing()
+        if self.ended:
+            self._loop.call_soon(self._lose, None)
         self._turn()
 
     def take(self) -> bytes:

@@ -171,6 +171,111 @@ class TestExchanges:
         assert not client.is_open
 
 
+class TestSlowClients:
+    """What a client has asked for and does not take is bounded, however it goes about it."""
+
+    def test_one_that_takes_nothing_from_the_beginning_stops_the_upstream(self, path):
+        client = path.client()
+        client.stop_taking()
+        client.send(GET)
+        assert path.hosts == []
+        client.take_again()
+        path.host.send(OK)
+        assert status(client.take()) == 200
+
+    def test_a_body_waits_even_if_its_first_piece_was_too_much(self, path):
+        client = path.client()
+        client.send(GET)
+        client.stop_taking(room=100)
+        path.host.send(lines(b"HTTP/1.1 200 OK", b"Content-Length: 2000") + b"x" * 1000)
+        assert not path.host.reading
+        client.take_again()
+        path.host.send(b"x" * 1000)
+        path.assert_nothing_is_held()
+
+    def test_no_further_request_is_answered_before_the_answers_so_far_are_taken(self, path):
+        client = path.client()
+        client.send(GET * 3)
+        path.host.take()
+        client.stop_taking(room=10)
+        path.host.send(OK)
+        assert path.host.take() == b""
+        while client.reading:
+            client.send(GET * 100)  # no more is read than a little either
+        client.take_again()
+        assert path.host.take() != b""
+
+    @pytest.mark.parametrize("close", [b"close", b"keep-alive"])
+    def test_one_that_never_takes_its_answer_loses_its_connection(self, loop, path, close):
+        client = path.client()
+        client.send(lines(b"GET / HTTP/1.1", b"Host: test", b"Connection: " + close))
+        client.stop_taking(room=10)
+        path.host.send(OK)
+        path.assert_nothing_is_held()
+        loop.advance(74)
+        assert client.unsent
+        client.take_some(1)  # it is slow, but not dead
+        loop.advance(74)
+        assert client.unsent
+        loop.advance(76)
+        assert client.ended == "aborted"
+        assert path.listener.connections == set()
+
+    def test_nor_does_one_stay_that_lingers(self, loop, path):
+        client = path.client()
+        client.send(POST[:-1])
+        client.stop_taking(room=10)
+        path.host.send(OK)
+        assert client.half_closed
+        loop.advance(200)
+        assert client.ended == "aborted"
+
+    def test_and_one_that_pipelines_gets_no_answer_for_its_slowness(self, loop, path):
+        client = path.client()
+        client.send(GET + GET)
+        client.stop_taking(room=10)
+        path.host.send(OK)
+        loop.advance(160)
+        assert client.ended == "aborted"
+        path.assert_nothing_is_held()
+
+
+class TestSlowUpstreams:
+    def test_a_request_that_was_answered_before_it_was_taken_spoils_the_connection(self, path):
+        client = path.client()
+        client.send(POST[:-1])
+        path.host.stop_taking(room=0)
+        client.send(b"o")
+        path.host.send(OK)
+        assert status(client.take()) == 200
+        assert path.host.ended == "aborted"
+
+    def test_an_early_answer_has_its_own_times(self, loop, path):
+        """When the rest of the request is sent, the head is there already."""
+        client = path.client()
+        client.send(POST[:-1])
+        path.host.send(OK[:-2])
+        client.send(b"o")
+        loop.advance(4)  # over `first_byte`, within `idle`
+        path.host.send(b"ok")
+        assert client.take().endswith(b"\r\n\r\nok")
+
+    def test_an_upload_that_goes_on_under_an_early_answer(self, loop):
+        path = DataPath(
+            loop, upstream={**STEADY, "timeouts": {"idle": "5s", "total": "none"}}, limits={"body_idle": "1s"}
+        )
+        client = path.client()
+        client.send(lines(b"POST / HTTP/1.1", b"Host: test", b"Content-Length: 50"))
+        path.host.send(OK[:-2])
+        for _ in range(5):
+            client.send(b"x")
+            loop.advance(3)
+        assert client.is_open
+        path.host.send(b"ok")
+        assert client.take().endswith(b"\r\n\r\nok")
+        path.assert_nothing_is_held()
+
+
 class TestTimeouts:
     def test_connecting(self, loop, path):
         client = path.client()

@@ -32,6 +32,9 @@ class FakeExchange:
     def touch(self):
         self.told.append(("touch",))
 
+    def let_upstream_flow(self, upstream):
+        upstream.resume_reading()
+
     def wake_if_relaying(self, upstream):
         self.told.append(("ended",))
 
@@ -378,6 +381,17 @@ class TestTunnels:
         assert exchange.told[-1] == ("wake", None)
         upstream.end_writing()
         assert not peer.half_closed
+
+
+def test_a_request_that_the_upstream_has_not_taken_leaves_no_connection_behind(
+    pool, upstream, peer, exchange
+):
+    peer.stop_taking()
+    peer.send(OK + b"hello")
+    upstream.take_body()
+    upstream.finish()
+    assert peer.ended == "aborted"
+    assert pool.idle == 0
 
 
 def test_an_upstream_that_takes_the_request_slowly_stops_the_client(upstream, peer, exchange):

@@ -298,6 +298,12 @@ def test_status_lines(first, status, reason):
     assert (head.status, head.reason) == (status, reason)
 
 
+def test_more_status_lines_than_are_remembered():
+    for number in range(300):
+        head = response(first=b"HTTP/1.1 200 number %d" % number)
+        assert (head.status, head.reason) == (200, b"number %d" % number)
+
+
 @pytest.mark.parametrize(
     ("stream", "says"),
     [
