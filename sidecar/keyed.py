@@ -137,6 +137,8 @@ class Keyed:
             told = None
         else:
             told = await execution.mark_unknown(_loss(error, head_came=head_came))
+            if told is not None:
+                told.__cause__ = error  # a dead letter wants to know; compiled, `raise … from` forgets it
         self._proxy.count_key(exchange, execution.result)
         return told or error
 
