@@ -197,7 +197,13 @@ def run_loop(main: Coroutine[object, object, object]) -> object:
 
 
 async def _drive(
-    port: int, recipe: Recipe, pid: int, *, connections: int, seconds: float, interval: float
+    port: int,
+    recipe: Recipe,
+    cpu_now: Callable[[], int],
+    *,
+    connections: int,
+    seconds: float,
+    interval: float,
 ) -> Sample:
     loop = asyncio.get_running_loop()
     run = _Run(recipe)
@@ -208,9 +214,9 @@ async def _drive(
             opened.append((await connect)[0])
             await run.wait(interval * number / connections if interval else 0)
         await run.wait(_WARM_UP_SECONDS)
-        skipped, cpu, began = len(run.latencies), cpu_ns(pid), time.perf_counter()
+        skipped, cpu, began = len(run.latencies), cpu_now(), time.perf_counter()
         await run.wait(seconds)
-        cpu = cpu_ns(pid) - cpu
+        cpu = cpu_now() - cpu
         elapsed = time.perf_counter() - began
         latencies = run.latencies[skipped:]
     finally:
@@ -223,7 +229,14 @@ async def _drive(
 
 
 def measure(
-    port: int, recipe: Recipe, pid: int, *, connections: int, seconds: float, rate: float = 0.0
+    port: int,
+    recipe: Recipe,
+    pid: int,
+    *,
+    connections: int,
+    seconds: float,
+    rate: float = 0.0,
+    cpu_of: Callable[[int], int] = cpu_ns,
 ) -> Sample:
     """Load the proxy on ``port`` for a while and count the CPU time of the process tree ``pid``.
 
@@ -234,12 +247,17 @@ def measure(
         connections: How many send at the same time.
         seconds: The measured time, after a third of a second to warm up.
         rate: Requests a second over all connections, sent when they are due; 0 for as fast as answers come.
+        cpu_of: Gives the CPU time so far, in nanoseconds.
 
     Raises:
         BrokenAnswer: One answer was wrong, a connection was closed, or nothing came back.
     """
     interval = connections / rate if rate else 0.0
-    sample = run_loop(_drive(port, recipe, pid, connections=connections, seconds=seconds, interval=interval))
+    sample = run_loop(
+        _drive(
+            port, recipe, partial(cpu_of, pid), connections=connections, seconds=seconds, interval=interval
+        )
+    )
     assert isinstance(sample, Sample)
     return sample
 

@@ -60,6 +60,12 @@ def _total_bytes(pid: int, field: str) -> int:
     return total
 
 
+def loop_ns(pid: int) -> int:
+    """CPU time in nanoseconds that the first thread of a process has used, which runs the event loop."""
+    # The kernel's Documentation/scheduler/sched-stats.rst: time on the CPU, time waiting for it, turns.
+    return int((_PROC / str(pid) / "task" / str(pid) / "schedstat").read_text().split()[0])
+
+
 def resident_bytes(pid: int) -> int:
     """Resident memory of a tree; pages that its processes share count once for each."""
     return _total_bytes(pid, "VmRSS")
