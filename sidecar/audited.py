@@ -68,26 +68,36 @@ class AuditedRoute:
             SidecarError, ClientGone: As without an audit trail.
         """
         trail = exchange.trail = Trail(self._audit, exchange, self._look)
-        if exchange.has_task or not (self._waits or exchange.key is not None):
-            await self._run(exchange, trail)
-        else:
-            # It waits for a disk, a store or another request: a task of its own.
-            exchange.has_task = True
-            await asyncio.get_running_loop().create_task(self._run(exchange, trail))
-
-    async def _run(self, exchange: Exchange, trail: Trail) -> None:
         try:
-            if exchange.key is not None:
-                await self._proxy.keyed.run(exchange)
-            elif self._audit.required:
-                await self._hold(exchange, trail)
+            if self._waits or exchange.key is not None:
+                await self._in_task(exchange, trail)
             else:
-                await trail.begin()
+                trail.begun = True
                 await self._proxy.forward(exchange)
                 trail.relayed()
         except BaseException:
             await trail.fail()
             raise
+        finally:
+            exchange.trail = None  # or each would keep the other until the garbage collector comes
+
+    async def _in_task(self, exchange: Exchange, trail: Trail) -> None:
+        """What waits for a disk, a store or another request does so in a task of its own."""
+        if exchange.has_task:
+            await self._answer(exchange, trail)
+        else:
+            exchange.has_task = True
+            await asyncio.get_running_loop().create_task(self._answer(exchange, trail))
+
+    async def _answer(self, exchange: Exchange, trail: Trail) -> None:
+        if exchange.key is not None:
+            await self._proxy.keyed.run(exchange)
+        elif self._audit.required:
+            await self._hold(exchange, trail)
+        else:
+            await trail.begin()
+            await self._proxy.forward(exchange)
+            trail.relayed()
 
     async def _hold(self, exchange: Exchange, trail: Trail) -> None:
         """Let the client see the end of the response when the outcome is on the disk."""
@@ -125,11 +135,13 @@ class Trail:
         audit: How the exchange becomes a row.
         exchange: The exchange.
         look: Reads what was there before.
+
+    Attributes:
+        begun: Whether the request may have been sent: from then on it must have an end.
     """
 
     __slots__ = (
         "_audit",
-        "_begun",
         "_done",
         "_exchange",
         "_intent",
@@ -138,13 +150,14 @@ class Trail:
         "_previous",
         "_room",
         "_seen",
+        "begun",
     )
 
     def __init__(self, audit: AuditPlan, exchange: Exchange, look: Look) -> None:
         self._audit = audit
         self._exchange = exchange
         self._look = look
-        self._begun = False
+        self.begun = False
         self._done = False
         self._intent: Intent | None = None
         self._previous: Message | None = None
@@ -173,7 +186,7 @@ class Trail:
         if audit.required:
             self._intent = self._take_down()
             await audit.secure(self._intent)
-        self._begun = True
+        self.begun = True
 
     async def _read_request(self) -> None:
         """Have the whole body at hand, if it is not too long to be kept."""
@@ -205,11 +218,11 @@ class Trail:
         if audit.reads_request:
             whole = exchange.request_done and exchange.replayable and exchange.bytes_in <= audit.capture_limit
             body = exchange.body if whole else None
-            coding = field(head, b"content-encoding")
+            coding = _field(head, b"content-encoding")
         return audit.begin(
             head.method,
             exchange.correlation_id,
-            lambda name: field(head, name),
+            lambda name: _field(head, name),
             path=exchange.parameters,
             body=body,
             coding=coding,
@@ -262,9 +275,7 @@ class Trail:
             return
         self._done = True
         if self._audit.reads_response:
-            await self._audit.settle(
-                self._intent, response.status, body, field(response, b"content-encoding")
-            )
+            await self._audit.settle(self._intent, response.status, body, _coding(response))
         else:
             await self._audit.settle(self._intent, response.status)
 
@@ -279,7 +290,7 @@ class Trail:
 
         In ``best_effort`` this waits for nothing, so that an exchange that is being cancelled can call it.
         """
-        if self._done or not self._begun:
+        if self._done or not self.begun:
             return
         if not self._exchange.sent:
             await self.drop()
@@ -293,12 +304,18 @@ class Trail:
     def _finish(self, response: ResponseHead, body: bytes | None) -> None:
         self._done = True
         if self._audit.reads_response:
-            self._audit.finish(self._take_down(), response.status, body, field(response, b"content-encoding"))
+            self._audit.finish(self._take_down(), response.status, body, _coding(response))
         else:
             self._audit.finish(self._take_down(), response.status)
 
 
-def field(head: RequestHead | ResponseHead, name: bytes) -> bytes | None:
+def _field(head: RequestHead, name: bytes) -> bytes | None:
     """Value of a field by its lower-case name, several lines joined (RFC 9110, section 5.3)."""
     values = head.values(name)
     return b", ".join(values) if values else None
+
+
+def _coding(response: ResponseHead) -> bytes | None:
+    """The response's ``Content-Encoding``."""
+    values = response.special.get(b"content-encoding")
+    return b", ".join(values) if values is not None else None

@@ -44,6 +44,7 @@ RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"transfer-encoding": REMOVED,
     b"upgrade": REMOVED,
     b"content-length": REMOVED,
+    b"content-encoding": NOTED,
     b"content-type": NOTED,
     b"date": NOTED,
     b"retry-after": NOTED,
