@@ -12,19 +12,12 @@ from sidecar.breaker.layout import PHASE
 from sidecar.breaker.outcome import Outcome
 from sidecar.bulkhead import waiting
 from sidecar.digits import decimal
-from sidecar.errors import (
-    BulkheadFull,
-    CircuitOpen,
-    UpstreamError,
-    UpstreamProtocolError,
-    UpstreamTimeout,
-    UpstreamUnreachable,
-)
+from sidecar.errors import BulkheadFull, CircuitOpen, UpstreamError
 from sidecar.exchange import FailedTry
+from sidecar.failures import circuit_open, classify, outcome_of
 from sidecar.metrics.outcomes import RETRY_OUTCOMES
 from sidecar.net.deadlines import NEVER
-from sidecar.retry.after import parse_retry_after
-from sidecar.retry.policy import DEDUPED_METHODS, RETRYABLE_STATUSES, FailedAttempt, Failure, Skip
+from sidecar.retry.policy import DEDUPED_METHODS, FailedAttempt, Skip
 from sidecar.tracing.record import AttemptRecord, SpanEvent
 from sidecar.wire.writer import request_head
 
@@ -229,7 +222,7 @@ class Attempts:
         now = monotonic()
         host, permit = exchange.upstream_host, exchange.permit
         assert host is not None
-        outcome = _outcome_of(error)
+        outcome = outcome_of(error)
         if permit != REFUSED:
             exchange.permit = REFUSED
             before = self._phase(exchange, host)
@@ -300,7 +293,7 @@ class Attempts:
         if exchange.retrying:
             upstream.budget.retry_ended()
             exchange.retrying = False
-        failure, retry_after = _classify(exchange, upstream, response, error)
+        failure, retry_after = classify(exchange, upstream, response, error)
         verdict = upstream.retry.decide(
             FailedAttempt(
                 failure=failure,
@@ -418,39 +411,8 @@ class Attempts:
             upstream.permits.release()
 
 
-def circuit_open(seconds: float) -> CircuitOpen:
-    """No breaker lets the request pass, for so many seconds."""
-    return CircuitOpen("the upstream's circuit breaker is open", reason="breaker", retry_after=seconds)
-
-
 def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
     """How much of the request's body is kept for another attempt, a dead letter, or the audit trail."""
     if exchange.key is not None or exchange.plan.keeps_body:
         return _KEPT_BODY
     return upstream.replay_body
-
-
-def _classify(
-    exchange: Exchange, upstream: Upstream, response: ResponseHead | None, error: UpstreamError | None
-) -> tuple[Failure, float | None]:
-    """How an attempt failed, and the seconds that a ``Retry-After`` asks for."""
-    if exchange.head.upgrade is not None:
-        return Failure.UPGRADE, None
-    if exchange.plan.fallback in (None, upstream) and upstream.balancer.refusal(exchange.head_at):
-        return Failure.BREAKER_OPEN, None
-    if response is None:
-        assert error is not None
-        return Failure.NO_RESPONSE if error.sent else Failure.NOT_SENT, None
-    if response.status not in RETRYABLE_STATUSES:
-        return Failure.SERVER_ERROR, None
-    values = response.special.get(b"retry-after")
-    return Failure.RETRYABLE_STATUS, parse_retry_after(values[0], time()) if values else None
-
-
-def _outcome_of(error: UpstreamError) -> str:
-    if isinstance(error, UpstreamTimeout):
-        return "timeout"
-    if isinstance(error, UpstreamProtocolError):
-        return "protocol_error"
-    assert isinstance(error, UpstreamUnreachable)
-    return "reset" if error.sent else "connect_failure"

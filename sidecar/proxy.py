@@ -15,7 +15,7 @@ import asyncio
 from time import monotonic, time_ns
 from typing import TYPE_CHECKING, Final
 
-from sidecar.attempts import Attempts, circuit_open
+from sidecar.attempts import Attempts
 from sidecar.correlation import choose
 from sidecar.digits import decimal
 from sidecar.errors import (
@@ -28,6 +28,7 @@ from sidecar.errors import (
     UpstreamProtocolError,
 )
 from sidecar.exchange import Exchange
+from sidecar.failures import circuit_open
 from sidecar.ids import random_hex, uuid7_octets
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
