@@ -46,6 +46,15 @@ def config(*hosts):
                 "bulkhead": {"max_concurrent": 25, "max_queue": 10, "queue_timeout": "50ms"},
             }
         },
+        # Kept answers are no leak, but a minute of them would look like one.
+        "routes": [
+            {
+                "name": "default",
+                "match": {"prefix": "/"},
+                "upstream": "app",
+                "idempotency": {"ttl": "1s"},
+            }
+        ],
         "limits": {"body_idle": "500ms", "keep_alive": "2s"},
     }
 
