@@ -156,6 +156,8 @@ class _Connection(asyncio.BufferedProtocol):
             asyncio.get_running_loop().call_later(self._sent_at - now, self._send)
 
     def _send(self) -> None:
+        if self._transport.is_closing():
+            return  # it was due when the run ended
         request = self._run.recipe.request
         self._transport.write(request if isinstance(request, bytes) else request())
 
