@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 from sidecar.admin.answers import json_answer
-from sidecar.metrics.exposition import render
 
 if TYPE_CHECKING:
     from sidecar.metrics.registry import Snapshot
@@ -41,9 +40,17 @@ def add_health_routes(app: web.Application, status: Status) -> None:
     async def metrics(request: web.Request) -> web.Response:
         snapshot = await status.snapshot()
         accept = request.headers.get("Accept", "")
-        body, content_type = await asyncio.to_thread(render, snapshot, accept)
+        body, content_type = await asyncio.to_thread(_render, snapshot, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+
+
+def _render(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    """The text of the figures and its media type; in a thread, because it takes milliseconds."""
+    # A start-up does not wait for prometheus_client, and a sidecar that nobody scrapes does without it.
+    from sidecar.metrics.exposition import render  # noqa: PLC0415
+
+    return render(snapshot, accept)
