@@ -365,10 +365,6 @@ class Exchange:
         if not self.request_done:
             self.connection.write(_CONTINUE)
 
-    def keep_body(self, octets: int) -> None:
-        """Keep up to ``octets`` of the body at hand, for sending it again or for reading it first."""
-        self._keep = octets
-
     @property
     def body(self) -> bytes:
         """What is kept of the body."""
@@ -386,7 +382,10 @@ class Exchange:
         self.bytes_in += len(payload)
         if self.body_limit is not None and self.bytes_in > self.body_limit:
             self.fail(BodyTooLarge(f"the body is over {self.body_limit} octets", reason="body"))
-            return
+        else:
+            self._take_body(payload, done=done)
+
+    def _take_body(self, payload: bytes, *, done: bool) -> None:
         if self.fingerprinter is not None:
             self.fingerprinter.update(payload)
         if done:
@@ -405,11 +404,11 @@ class Exchange:
         if done:
             self._end_request(upstream)
         elif not self._upstream_slow:
-            self._expect_body(upstream)
+            self._expect_body()
 
-    def _expect_body(self, upstream: UpstreamConnection) -> None:
+    def _expect_body(self) -> None:
         """More of the body is to come; once the response has begun, what passes of either counts."""
-        if upstream.response is None:
+        if self.upstream is None or self.upstream.response is None:
             self.arm(self.connection.limits.body_idle, "body_idle")
         else:
             self.touch()
@@ -439,10 +438,6 @@ class Exchange:
         self.request_sent = True
         if upstream.response is None:
             self.arm(self.timeouts.first_byte, "first_byte")
-
-    def body_broken(self, error: BaseException) -> None:
-        """The body's framing is malformed, or the client closed its half in the middle of it."""
-        self.fail(error)
 
     async def read_body(self, octets: int) -> bool:
         """Read up to ``octets`` of the body before anything is sent; whether that is all of it.
@@ -546,13 +541,7 @@ class Exchange:
         self.connection.resume_reading()
         if self._upstream_slow:
             self._upstream_slow = False
-            if not self.request_done and self.upstream is not None:
-                self._expect_body(self.upstream)
-
-    def wake_if_relaying(self, upstream: UpstreamConnection) -> None:
-        """A body that ends with its connection has ended."""
-        if self.upstream is upstream:
-            self.wake(None)
+            self._expect_body()
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx; HTTP/1.0 does not know them (RFC 9110, section 15.2)."""

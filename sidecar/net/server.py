@@ -374,9 +374,9 @@ class ServerConnection(asyncio.Protocol):
         if tunnel is not None:
             tunnel.write(data)
             exchange = self._exchange
-            if exchange is not None:
-                exchange.bytes_in += len(data)
-                exchange.touch()
+            assert exchange is not None
+            exchange.bytes_in += len(data)
+            exchange.touch()
             return
         if self._lingering:
             self._lingered += len(data)
@@ -398,14 +398,15 @@ class ServerConnection(asyncio.Protocol):
             payload = reader.read_body()
         except SidecarError as error:
             self.persistent = False
-            exchange.body_broken(error)
+            exchange.fail(error)
             return
         exchange.body_arrived(payload, done=reader.body.done)
 
     def eof_received(self) -> bool:
         """The client has closed its half. It may still read: what it has asked for is answered."""
         self._eof = True
-        self.persistent = False
+        if not self.reader.buffer:  # else there may be further requests, which came before the end
+            self.persistent = False
         if self.tunnel is not None and self._exchange is not None:
             self._exchange.tunnel_half_closed(CLIENT_SIDE)
         elif self._lingering:

@@ -200,10 +200,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.write_eof()
 
     def expire(self, now: float) -> None:  # noqa: ARG002 - the sweep's signature
-        """It has been idle for too long."""
+        """It has been idle for too long; while it carries an exchange it has no deadline."""
         self.deadline = NEVER
-        if self.phase == IDLE:
-            self.discard()
+        self.discard()
 
     # --- what the socket does ---------------------------------------------------------------------------
 
@@ -304,7 +303,7 @@ class UpstreamConnection(asyncio.Protocol):
         if error is not None:
             exchange.fail(error)
         elif phase == BODY:
-            exchange.wake_if_relaying(self)
+            exchange.wake(None)
 
     def _end_response(self, phase: int, *, in_order: bool) -> SidecarError | None:
         """Nothing more will come of the response: what is missing, if anything is.

@@ -35,9 +35,6 @@ class FakeExchange:
     def let_upstream_flow(self, upstream):
         upstream.resume_reading()
 
-    def wake_if_relaying(self, upstream):
-        self.told.append(("ended",))
-
     def tunnel_half_closed(self, side):
         self.told.append(("half closed", side))
 
@@ -172,7 +169,7 @@ class TestBodies:
         peer.send(b"llo")
         peer.finish()
         assert b"".join(taken) == b"hello"
-        assert exchange.told[-1] == ("ended",)
+        assert exchange.told[-1] == ("wake", None)
         assert upstream.reader.body.done
 
     @pytest.mark.parametrize("pieces", [[b"hello"], [b"he", b"llo"]])
@@ -350,6 +347,14 @@ class TestTunnels:
         peer.send(b"later")
         upstream.write(b"ours")
         assert (taken, peer.received) == ([b"early", b"later"], b"ours")
+
+    def test_an_upstream_that_has_gone_already(self, upstream, peer, exchange):
+        """Whoever waited in a task of its own has been woken by the 101, and runs only now."""
+        peer.send(SWITCH + b"early")
+        peer.vanish()
+        taken = []
+        assert not upstream.open_tunnel(taken.append)
+        assert taken == [b"early"]
 
     def test_nothing_early(self, upstream, peer, exchange):
         peer.send(SWITCH)
