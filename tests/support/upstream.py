@@ -83,6 +83,12 @@ class Connection:
         """Close the sending half (FIN)."""
         self._socket.shutdown(socket.SHUT_WR)
 
+    def send_and_close(self, data: bytes) -> None:
+        """Send octets whose last packet says that nothing follows: both arrive at once."""
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        self.send(data)
+        self.close()
+
     def close(self) -> None:
         """Close in order (FIN), also while another thread reads."""
         with contextlib.suppress(OSError):
