@@ -19,7 +19,7 @@ from sidecar.wire.head import (
 )
 
 if TYPE_CHECKING:
-    from sidecar.wire.fields import FieldRules
+    from sidecar.wire.fields import FieldRules, Fields
 
 _LEADING_EMPTY_LINES: Final = 2
 _METHOD_START: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -56,6 +56,13 @@ class _Reader:
             self.buffer = body.rest
         return payload
 
+    def _sort(self, block: bytes) -> Fields | None:
+        """The field lines of a head, or ``None`` if they break the grammar. A block seen before is good."""
+        fields = self._rules.blocks.get(block)
+        if fields is None and grammar.FIELD_LINES.fullmatch(block) is not None:
+            fields = self._rules.sort(block)
+        return fields
+
 
 class RequestReader(_Reader):
     """Reads requests, one after another."""
@@ -89,12 +96,10 @@ class RequestReader(_Reader):
         self._checked = 0
         line_end = buffer.find(_EMPTY_LINE)
         block = buffer[line_end + 2 : end + 2]
-        fields = self._rules.blocks.get(block)
+        fields = self._sort(block)
         if fields is None:
-            if grammar.FIELD_LINES.fullmatch(block) is None:
-                message, reason = diagnose_fields(block)
-                raise forbidden_key(block) or BadRequest(message, reason=reason)
-            fields = self._rules.sort(block)
+            message, reason = diagnose_fields(block)
+            raise forbidden_key(block) or BadRequest(message, reason=reason)
         head = parse_request(buffer[:line_end], fields, self._limits)
         end += 4
         self.buffer = buffer[end:] if end < len(buffer) else b""
@@ -151,12 +156,10 @@ class ResponseReader(_Reader):
         self._checked = 0
         line_end = buffer.find(_EMPTY_LINE)
         block = buffer[line_end + 2 : end + 2]
-        fields = self._rules.blocks.get(block)
+        fields = self._sort(block)
         if fields is None:
-            if grammar.FIELD_LINES.fullmatch(block) is None:
-                message, reason = diagnose_fields(block)
-                raise UpstreamProtocolError(message, reason=reason, sent=True)
-            fields = self._rules.sort(block)
+            message, reason = diagnose_fields(block)
+            raise UpstreamProtocolError(message, reason=reason, sent=True)
         head = parse_response(buffer[:line_end], fields, self._limits, method)
         end += 4
         self.buffer = buffer[end:] if end < len(buffer) else b""

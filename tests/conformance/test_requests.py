@@ -13,7 +13,8 @@ from tests.conformance.vectors import Forwarded, Refused, octets, one_of, parame
 from tests.support.raw import error_of
 
 if TYPE_CHECKING:
-    from tests.support.messages import Request
+    from tests.support.messages import Request, Response
+    from tests.support.raw import Client
 
 REFUSED = [
     *request_line.REFUSED,
@@ -61,13 +62,19 @@ def _assert_refused(rig: Rig, vector: Refused, pieces: tuple[bytes, ...]) -> Non
         client.send(*pieces)
         for _ in range(vector.after):
             assert client.response().status == 200
-        response = client.response()
-        assert response.status in one_of(vector.status), response
-        assert error_of(response)["code"] == CODES[response.status]
-        assert response["connection"] == b"close"
-        client.end()
+        response = _assert_refusal(client, vector)
     rig.assert_nothing_reached_upstream(mark, before=vector.after)
     rig.assert_one_log_line(response, start)
+
+
+def _assert_refusal(client: Client, vector: Refused) -> Response:
+    """The answer that the rule allows, which says what it is, and is the connection's last."""
+    response = client.response()
+    assert response.status in one_of(vector.status), response
+    assert error_of(response)["code"] == CODES[response.status]
+    assert response["connection"] == b"close"
+    client.end()
+    return response
 
 
 @parametrize(vector for vector in REFUSED if _is_short(vector) and vector.in_body)
@@ -81,14 +88,13 @@ def test_a_long_bad_body_never_becomes_a_whole_request(rig, vector):
 
 
 def _assert_never_whole(rig: Rig, vector: Refused, pieces: tuple[bytes, ...]) -> None:
-    seen = rig.record()
+    seen, start = rig.record(), len(rig.sidecar.process.stdout)
     with rig.client() as client:
         client.send(*pieces)
-        response = client.response()
-        assert response.status in one_of(vector.status), response
-        client.end()
+        response = _assert_refusal(client, vector)
     rig.sentinel()
     assert [it.target for it in seen] == [b"/sentinel/%d" % rig.sentinels]
+    rig.assert_one_log_line(response, start)
 
 
 @parametrize(FORWARDED)

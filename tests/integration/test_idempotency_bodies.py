@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from tests.support.pair import Pair
-from tests.support.raw import error_of
+from tests.support.raw import error_of, is_replay, refusal
 from tests.support.upstream import OK, Do, Reply, answer
 from tests.support.waiting import eventually
 
@@ -48,14 +48,6 @@ def key():
     return f"Idempotency-Key: body-{next(numbers)}"
 
 
-def code(response):
-    return response.status, error_of(response)["code"]
-
-
-def is_replay(response):
-    return response.values("x-idempotent-replayed") == [b"true"]
-
-
 def framed(body, framing, *, piece=100_000):
     """A body's field line and its octets on the wire."""
     if framing == "length":
@@ -85,9 +77,12 @@ class TestUploads:
         first, again = (post(pair, "/up", key, body, framing) for _ in range(2))
         other_framing = post(pair, "/up", key, body, next(it for it in FRAMINGS if it != framing))
         assert [is_replay(it) for it in (first, again, other_framing)] == [False, True, True]
-        assert code(post(pair, "/up", key, body[:-1] + b"2", framing)) == (422, "IDEMPOTENCY_KEY_CONFLICT")
-        assert code(post(pair, "/up", key, body[:-1], framing)) == (422, "IDEMPOTENCY_KEY_CONFLICT")
-        assert code(post(pair, "/up?q", key, body, framing)) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(post(pair, "/up", key, body[:-1] + b"2", framing)) == (
+            422,
+            "IDEMPOTENCY_KEY_CONFLICT",
+        )
+        assert refusal(post(pair, "/up", key, body[:-1], framing)) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(post(pair, "/up?q", key, body, framing)) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert [request.body for request in pair.upstream.requests] == [body]
 
     def test_a_duplicate_while_the_first_runs(self, pair, key):
@@ -97,8 +92,8 @@ class TestUploads:
         with pair.client() as client:
             client.send(head("/run", key, f"Content-Length: {len(body)}") + body)
             pair.upstream.wait_request("/run")
-            assert code(post(pair, "/run", key, body)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
-            assert code(post(pair, "/run", key, b"small")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+            assert refusal(post(pair, "/run", key, body)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(post(pair, "/run", key, b"small")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
             go_on.set()
             assert client.response("POST").status == 200
         assert is_replay(post(pair, "/run", key, body))
@@ -171,7 +166,7 @@ class TestUploadsThatBreakOff:
         with pair.client() as client:
             client.send(head("/slow", key, f"Content-Length: {len(body)}") + body[:octets])
             pair.upstream.wait_request("/slow")
-            assert code(post(pair, "/slow", key, body)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(post(pair, "/slow", key, body)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             client.send(body[octets:])
             assert client.response("POST").status == 200
 
@@ -185,9 +180,9 @@ class TestUploadsThatBreakOff:
             pair.upstream.wait_request("/off")
             break_off(client)
             if break_off is not reset:
-                assert code(client.response("POST")) == (504, UNKNOWN)
-        eventually(lambda: code(post(pair, "/off", key, body)) == (409, UNKNOWN), "it has been noticed")
-        assert code(post(pair, "/off", key, b"small")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+                assert refusal(client.response("POST")) == (504, UNKNOWN)
+        eventually(lambda: refusal(post(pair, "/off", key, body)) == (409, UNKNOWN), "it has been noticed")
+        assert refusal(post(pair, "/off", key, b"small")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert len(pair.upstream.requests) == 1
 
     def test_or_they_execute_again_where_the_route_says_so(self, pair, key):
@@ -222,7 +217,7 @@ class TestExpect:
                 head("/expect", "Idempotency-Key: two words", "Content-Length: 5", "Expect: 100-continue")
             )
             response = client.response("POST")
-        assert (code(response), response.interim) == ((400, "IDEMPOTENCY_KEY_INVALID"), [])
+        assert (refusal(response), response.interim) == ((400, "IDEMPOTENCY_KEY_INVALID"), [])
         assert pair.upstream.requests == []
 
 
@@ -242,7 +237,7 @@ class TestAnswers:
         before = pair.sidecar.metric("idempotency_requests_total", result="not_replayable")
         assert post(pair, "/down", key, b"").body == b"x" * size
         again = post(pair, "/down", key, b"")
-        assert code(again) == (409, "RESPONSE_NOT_REPLAYABLE")
+        assert refusal(again) == (409, "RESPONSE_NOT_REPLAYABLE")
         assert error_of(again)["original_status"] == 202
         assert len(pair.upstream.requests) == 1
         assert pair.sidecar.metric("idempotency_requests_total", result="not_replayable") == before + 1
@@ -269,9 +264,9 @@ class TestAnswers:
             size = int(response["content-length"])
             for octets in client.reader.pieces(MIB):
                 size -= len(octets)
-            assert code(post(pair, "/last", key, b"")) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(post(pair, "/last", key, b"")) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             go_on.set()
             for octets in client.reader.pieces(size):
                 size -= len(octets)
             assert size == 0
-            assert code(post(pair, "/last", key, b"")) == (409, "RESPONSE_NOT_REPLAYABLE")
+            assert refusal(post(pair, "/last", key, b"")) == (409, "RESPONSE_NOT_REPLAYABLE")

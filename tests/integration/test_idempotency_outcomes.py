@@ -11,7 +11,7 @@ import pytest
 from tests.support.messages import Broken, Ended
 from tests.support.pair import STEADY, Pair
 from tests.support.ports import free_port
-from tests.support.raw import error_of
+from tests.support.raw import error_of, is_replay, refusal
 from tests.support.upstream import OK, Do, Reply, Upstream, answer, chunked_answer
 from tests.support.waiting import eventually
 
@@ -61,14 +61,6 @@ def key():
     return f"Idempotency-Key: outcome-{next(numbers)}"
 
 
-def code(response):
-    return response.status, error_of(response)["code"]
-
-
-def is_replay(response):
-    return response.values("x-idempotent-replayed") == [b"true"]
-
-
 def results(pair, route):
     names = ("executed", "released", "unknown", "unprotected", "not_replayable", "replayed")
     return {it: pair.sidecar.metric("idempotency_requests_total", route=route, result=it) for it in names}
@@ -96,10 +88,10 @@ class TestUnknown:
         script, _ = FAILURES[failure]
         pair.upstream.reply = Reply(script())
         before = results(pair, "quick")
-        assert code(pair.request("POST", "/quick", key, body=b"a")) == (504, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (504, UNKNOWN)
         for _ in range(2):
-            assert code(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
-        assert code(pair.request("POST", "/quick", key, body=b"b")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+            assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"b")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert len(pair.upstream.requests) == 1
         assert results(pair, "quick")["unknown"] == before["unknown"] + 3
         record = newest_record(pair, "quick")
@@ -120,7 +112,7 @@ class TestUnknown:
         pair.upstream.reply = Reply([LARGE, end])
         with pytest.raises((Broken, Ended)):
             pair.request("POST", "/quick", key, body=b"a")
-        assert code(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
         assert len(pair.upstream.requests) == 1
 
 
@@ -138,14 +130,14 @@ class TestAnswersThatNeverEnd:
 
     def test_small_ones_run_into_the_deadline(self, pair, key):
         pair.upstream.reply = lambda *call: self.drip(*call, itertools.repeat(b"x"))
-        assert code(pair.request("POST", "/quick", key, body=b"a")) == (504, UNKNOWN)
-        assert code(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (504, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
 
     def test_large_ones_break_off(self, pair, key):
         pair.upstream.reply = lambda *call: self.drip(*call, itertools.repeat(b"x" * 200_000))
         with pytest.raises((Broken, Ended)):
             pair.request("POST", "/quick", key, body=b"a")
-        assert code(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
+        assert refusal(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN)
 
     def test_nor_do_they_outlive_it_when_the_client_has_gone(self, pair, key):
         pair.upstream.reply = lambda *call: self.drip(*call, itertools.repeat(b"x"))
@@ -154,14 +146,15 @@ class TestAnswersThatNeverEnd:
             pair.upstream.wait_request("/quick")
             client.reset()
         eventually(
-            lambda: code(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN), "it has ended"
+            lambda: refusal(pair.request("POST", "/quick", key, body=b"a")) == (409, UNKNOWN),
+            "it has ended",
         )
 
 
 class TestNothingWasSent:
     def test_connection_refused(self, pair, key):
         before = results(pair, "absent")
-        assert code(pair.request("POST", "/absent", key, body=b"a")) == (502, "UPSTREAM_UNREACHABLE")
+        assert refusal(pair.request("POST", "/absent", key, body=b"a")) == (502, "UPSTREAM_UNREACHABLE")
         assert results(pair, "absent")["released"] == before["released"] + 1
         with Upstream(port=NO_UPSTREAM):
             assert pair.request("POST", "/absent", key, body=b"another").status == 200
@@ -169,7 +162,7 @@ class TestNothingWasSent:
     def test_breaker_open(self, pair, key):
         pair.upstream.reply = Reply([Do.RESET])
         pair.request("POST", "/fragile", body=b"a")
-        assert code(pair.request("POST", "/fragile", key, body=b"a")) == (503, "CIRCUIT_OPEN")
+        assert refusal(pair.request("POST", "/fragile", key, body=b"a")) == (503, "CIRCUIT_OPEN")
         close = {"mode": "forced_closed", "for": "1m"}
         url = f"{pair.sidecar.admin}/admin/upstreams/fragile/breaker"
         assert httpx.put(url, json=close, trust_env=False).status_code == 200
@@ -182,7 +175,7 @@ class TestNothingWasSent:
         with pair.client() as client:
             client.send(b"POST /narrow HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
             pair.upstream.wait_request("/narrow")
-            assert code(pair.request("POST", "/narrow", key, body=b"a")) == (503, "BULKHEAD_FULL")
+            assert refusal(pair.request("POST", "/narrow", key, body=b"a")) == (503, "BULKHEAD_FULL")
             go_on.set()
             assert client.response("POST").status == 200
         assert pair.request("POST", "/narrow", key, body=b"another").status == 200
@@ -197,11 +190,14 @@ class TestTheClientGoes:
             client.send(f"POST /gone HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Length: 1\r\n\r\na".encode())
             pair.upstream.wait_request("/gone")
             client.reset()
-        assert code(pair.request("POST", "/gone", key, body=b"a")) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+        assert refusal(pair.request("POST", "/gone", key, body=b"a")) == (
+            409,
+            "DUPLICATE_REQUEST_IN_PROGRESS",
+        )
         go_on.set()
         eventually(lambda: newest_record(pair, "default")["state"] == "COMPLETED", "its answer is kept")
         again = pair.request("POST", "/gone", key, body=b"a")
-        assert is_replay(again) if size == 2 else code(again) == (409, "RESPONSE_NOT_REPLAYABLE")
+        assert is_replay(again) if size == 2 else refusal(again) == (409, "RESPONSE_NOT_REPLAYABLE")
         assert len(pair.upstream.requests) == 1
 
 

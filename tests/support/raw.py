@@ -134,3 +134,13 @@ def error_of(response: Response) -> dict[str, Any]:
     assert response["x-correlation-id"] == error["correlation_id"].encode(), response.fields
     assert error["message"]
     return error
+
+
+def refusal(response: Response) -> tuple[int, str]:
+    """The status and the code of an answer that the sidecar made."""
+    return response.status, error_of(response)["code"]
+
+
+def is_replay(response: Response) -> bool:
+    """Whether the sidecar says that it has given this answer before."""
+    return response.values("x-idempotent-replayed") == [b"true"]
