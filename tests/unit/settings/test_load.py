@@ -131,6 +131,21 @@ class TestPrecedence:
         settings = load(Flags(config=flags.config, workers="4"), environ).settings
         assert (settings.workers, settings.store, settings.service) == (4, "redis://environment", "file")
 
+    def test_a_mapping_keeps_what_the_one_above_does_not_say(self, write):
+        flags = write(
+            "upstreams: {app: {url: http://file, timeouts: {connect: 3s, total: 4s}}}\nlog: {level: debug}"
+        )
+        environ = {"SIDECAR_UPSTREAMS__APP__TIMEOUTS": "{connect: 2s}", "SIDECAR_LOG": "{format: console}"}
+        settings = load(flags, environ).settings
+        timeouts = settings.upstreams["app"].timeouts
+        assert (timeouts.connect, timeouts.total) == (2.0, 4.0)
+        assert (settings.log.level, settings.log.format) == ("debug", "console")
+
+    def test_a_list_is_taken_whole(self, write):
+        flags = write("upstreams: {app: {urls: [http://one, http://two]}}")
+        upstream = load(flags, {"SIDECAR_UPSTREAMS__APP__URLS": "[http://three]"}).settings.upstreams["app"]
+        assert [url.host for url in upstream.hosts] == ["three"]
+
     def test_known_names_lie_between_file_and_own_names(self, write):
         flags = write("store: redis://file\nservice: file\nupstreams: {app: {url: http://a}}")
         environ = {
