@@ -6,6 +6,6 @@
     SIDECAR_… environment ┼─ sources ─► pydantic ─► checks ─► resolve ─► Settings ─► the running process
     FILE ── yaml_source ──┘  └─────────────── a child process ───────────────┘  pipe
 
-The running process imports ``model``, ``child`` and ``client`` only: pydantic, PyYAML and typer cost more
-memory than a whole idle sidecar should, so they live and die in the child (``sidecar.settings.compile``).
+The running process imports ``model``, ``child``, ``client`` and ``outcome``: pydantic, PyYAML and typer cost
+more memory than a whole idle sidecar should, so they live in the child alone (``sidecar.settings.compile``).
 """

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.settings import child
 from sidecar.settings.mistake import Mistake
+from sidecar.settings.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,21 +29,6 @@ class ChildExit(Exception):  # noqa: N818 - an event; not always an error
     def __init__(self, code: int) -> None:
         super().__init__(f"reading the configuration ended with exit code {code}")
         self.code = code
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What the child made of the configuration.
-
-    Attributes:
-        file: Name of the file, or ``None`` if there is none.
-        settings: The configuration, unless there are mistakes.
-        mistakes: What is wrong with it.
-    """
-
-    file: str | None
-    settings: Settings | None
-    mistakes: list[Mistake]
 
 
 def outcome_of(started: child.Child) -> Outcome:

@@ -13,9 +13,9 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sidecar.settings.client import Outcome
 from sidecar.settings.flags import Flags
 from sidecar.settings.mistake import Invalid
+from sidecar.settings.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ def main() -> None:
     flags = plain_flags(arguments)
     if flags is not None:
         deliver(flags)
-        return
+        # Taking the interpreter apart would be a tenth of the child's life, and the parent waits for its end.
+        os._exit(0)
     from sidecar.cli.app import app  # noqa: PLC0415 - for help and usage errors alone
 
     app(["run", *arguments], prog_name="sidecar", obj=deliver)
@@ -61,6 +62,9 @@ def plain_flags(arguments: Sequence[str]) -> Flags | None:
 
 
 def _read(flags: Flags) -> Outcome:
+    # Otherwise pydantic reads what every installed package says of itself, in search of plugins that would
+    # have no business here.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
     from sidecar.settings.load import load  # noqa: PLC0415 - after the collector is off
 
     try:
