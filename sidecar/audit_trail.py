@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from sidecar.attempts import Attempts
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from sidecar.audit.recorder import Recorder
@@ -96,8 +97,7 @@ class AuditTrail:
     async def close(self, patience: float) -> None:
         """Store what exchanges have left, and spend up to ``patience`` seconds on writing it."""
         if self._resuming is not None:
-            self._resuming.cancel()
-            await asyncio.gather(self._resuming, return_exceptions=True)
+            await end([self._resuming])
         if self._recorder is not None:
             await self._recorder.close(patience)
 

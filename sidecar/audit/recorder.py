@@ -16,6 +16,7 @@ from sidecar.audit.record import INTENTS, REJECTED, ROWS, Rejection
 from sidecar.audit.sources import Rejected
 from sidecar.errors import AuditUnavailable
 from sidecar.spool import SpoolError, SpoolFull
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -88,16 +89,20 @@ class Recorder:
         self._wake.set()
         collect, deliver = self._tasks
         await asyncio.gather(collect, return_exceptions=True)
-        deliver.cancel()
-        await asyncio.gather(deliver, return_exceptions=True)
-        try:
-            async with asyncio.timeout(patience):
-                await asyncio.gather(*self._background, return_exceptions=True)
-                await self._delivery.drain()
-        except TimeoutError:
+        await end([deliver])
+        finishing = asyncio.create_task(self._finish(), name="audit-finish")
+        _done, late = await asyncio.wait([finishing], timeout=patience)
+        if late:
+            await end(late)
             self._log.warning("audit_rows_left_in_spool", waiting=self.depth())
+        else:
+            finishing.result()
         await self._delivery.close()
         self._threads.shutdown()
+
+    async def _finish(self) -> None:
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._delivery.drain()
 
     # -- figures -----------------------------------------------------------------------------------------
 

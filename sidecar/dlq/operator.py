@@ -22,6 +22,7 @@ from sidecar.dlq.payload import payload_bytes
 from sidecar.dlq.record import Attempt, Edit, Record, clean_text
 from sidecar.dlq.store import DEFAULT_LEASE, Page, Position, QueueName, Selection
 from sidecar.ids import random_hex, uuid7
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -276,9 +277,7 @@ class Operator:
         try:
             yield
         finally:
-            renewal.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewal
+            await end([renewal])
 
 
 def _refusal(error: DeadLetterError) -> Result:

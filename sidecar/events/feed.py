@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.events.lanes import Parcel
 from sidecar.events.stream import Backlog, StreamError
 from sidecar.retry.backoff import Backoff
+from sidecar.tasks import end, heed_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -86,9 +87,9 @@ class Feed:
         Nothing is dead-lettered for it.
         """
         reading = self._tasks[:1]
-        await _cancel(reading)
+        await end(reading)
         await asyncio.gather(*(subscription.stop(grace) for subscription in self.subscriptions))
-        await _cancel(self._tasks[1:])
+        await end(self._tasks[1:])
         with contextlib.suppress(StreamError):  # then the takeover time has to pass
             if self._done:
                 await self._consumer.acknowledge(self._done)
@@ -123,6 +124,7 @@ class Feed:
                 await self._room.wait()
                 continue
             entries = await self._consumer.read(min(room, _AT_ONCE), _READ_WAIT)
+            heed_cancellation()
             if self._leading.is_set():  # else the new leader finds them among what nobody renews
                 self._accept(entries)
 
@@ -236,11 +238,6 @@ async def _for_ever(step: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             failures += 1
             _logger.exception("the event bus failed in an unforeseen way and goes on")
+        heed_cancellation()
         if failures:
             await asyncio.sleep(_AFTER_TROUBLE.delay(failures))
-
-
-async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -132,7 +132,8 @@ class MemoryConsumer:
         if not entries and wait > 0:
             self._stream.grown.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stream.grown.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._stream.grown.wait()
             entries = self._take_new(count)
         return entries
 

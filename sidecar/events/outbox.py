@@ -12,6 +12,7 @@ from sidecar.events.codec import CodecError, decode, encode
 from sidecar.events.stream import EventRefusedError, StreamError
 from sidecar.retry.backoff import Backoff
 from sidecar.spool.model import SpoolError
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -114,8 +115,7 @@ class Outbox:
     async def stop(self) -> None:
         """Leave what waits where it is: the next process goes on with it."""
         if self._emptying is not None:
-            self._emptying.cancel()
-            await asyncio.gather(self._emptying, return_exceptions=True)
+            await end([self._emptying])
 
     async def _ready(self) -> Queue:
         if self._spool is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.clock import SYSTEM_CLOCK, Clock
 from sidecar.events.figures import Figures
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from sidecar.dlq.hook import DeadLetterHook
@@ -113,8 +114,7 @@ class EventService:
     async def close(self) -> None:
         """Store what is being published, and close connections."""
         if self._resuming is not None:
-            self._resuming.cancel()
-            await asyncio.gather(self._resuming, return_exceptions=True)
+            await end([self._resuming])
         if self._engine is not None:
             await self._engine.close()
 

@@ -24,6 +24,7 @@ from sidecar.events.lanes import NEVER, Held, Lanes, Parcel
 from sidecar.events.stream import StreamError
 from sidecar.events.verdict import LOST, Outcome, Verdict, give_up_reason, judge_error, judge_status
 from sidecar.retry.backoff import Backoff
+from sidecar.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,9 +188,7 @@ class Subscription:
             self._timer.cancel()
         if self._tasks:
             _done, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await end(late)
 
     def _wake_at(self, due: float, now: float) -> None:
         if self._timer is not None:

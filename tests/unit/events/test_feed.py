@@ -118,6 +118,28 @@ async def test_what_a_dead_process_held_is_delivered_by_another(streams, process
     await until(lambda: sorted(it.got()) == ["a", "b"])
 
 
+async def test_a_feed_stops_although_its_driver_loses_cancellations(streams, process):
+    """As redis-py does on Python 3.11 when one comes just as a command has been sent."""
+    it = process()
+    lost = []
+
+    async def read(count, wait):
+        try:
+            return await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if lost:
+                raise
+            lost.append(1)
+            return []
+
+    it.consumer.read = read
+    await asyncio.sleep(0.03)
+    async with asyncio.timeout(5):
+        await it.feed.stop(0)
+    assert lost
+    assert all(task.cancelled() for task in it.feed._tasks)
+
+
 async def test_what_a_living_process_holds_is_left_to_it(streams, process):
     first = process()
     first.deliveries.hanging.add(PATHS[0])
