@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 
@@ -19,6 +20,8 @@ def _run(arguments: list[str]) -> int:
     """Start the sidecar; returns its exit code."""
     from sidecar.settings import child  # noqa: PLC0415 - for ``run`` alone
 
+    # Next to nothing that is imported becomes garbage: seldom look for it until the memory is settled.
+    gc.set_threshold(5_000, 1_000)
     started = child.start(arguments)
     # The child reads the configuration on another core while this one imports the runtime.
     from sidecar.app import run_app  # noqa: PLC0415 - see above
