@@ -1,22 +1,39 @@
 """The port for operators and scrapers.
 
-aiohttp prepares TLS contexts for its client when it is imported and reads every certificate authority of the
-system for them: 40 ms and 2 MiB for a client that is never used here. It finds none while this package is
-imported.
+aiohttp's package imports its client, which is never used here: 30 ms of CPU and 2 MiB, and as much again when
+it reads the system's certificate authorities. So its server is imported into the package before the package's
+own code has run. That runs once somebody asks for what it defines.
 """
 
 from __future__ import annotations
 
-import os
+import importlib
+import sys
+from importlib.util import find_spec, module_from_spec
+from typing import Any
 
-_CERTIFICATES = {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
-_given = {name: os.environ.get(name) for name in _CERTIFICATES}
-os.environ.update(_CERTIFICATES)
-try:
-    import aiohttp  # noqa: F401 - imported here for the reason above
-finally:
-    for _name, _value in _given.items():
-        if _value is None:
-            del os.environ[_name]
-        else:
-            os.environ[_name] = _value
+
+def _import_server() -> None:
+    """Import ``aiohttp.web`` without ``aiohttp.client``, if nobody has imported either yet."""
+    spec = None if "aiohttp" in sys.modules else find_spec("aiohttp")
+    if spec is None:
+        return
+    package = module_from_spec(spec)
+    # The server tells it to nobody but those whose requests are malformed; they need not know.
+    vars(package)["__version__"] = ""
+    sys.modules["aiohttp"] = package
+
+    def complete(name: str) -> Any:
+        """What the package's code defines as ``name`` (PEP 562); the code runs now."""
+        del vars(package)["__getattr__"]
+        return getattr(importlib.reload(package), name)
+
+    try:
+        importlib.import_module("aiohttp.web")
+    except ImportError:  # a release whose server needs the whole package, which the next import then loads
+        del sys.modules["aiohttp"]
+    else:
+        vars(package)["__getattr__"] = complete
+
+
+_import_server()

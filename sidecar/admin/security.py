@@ -18,7 +18,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from aiohttp import HttpVersion10, web
+from aiohttp import web
+from aiohttp.http import HttpVersion10
 
 from sidecar.errors import BadRequest, Forbidden, MediaTypeNotSupported, Unauthorized
 
