@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -19,6 +20,7 @@ _LISTEN_PORT = 8080
 _ADMIN_PORT = 9901
 _STOP_SECONDS = 5.0
 _LOG_TAIL_CHARACTERS = 2000
+_TAKEN = os.strerror(errno.EADDRINUSE).lower()
 # The demo needs nothing and touches nothing: what is set up for other sidecars does not reach it.
 _FOREIGN_SETTINGS = ("SIDECAR_", "OTEL_", "REDIS_URL", "DATABASE_URL")
 
@@ -60,8 +62,13 @@ class Processes:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for process in reversed(self._running.values()):
-            await _end(process)
+        await self.end()
+
+    async def end(self) -> None:
+        """End all, the last one first."""
+        while self._running:
+            await _end(self._running[next(reversed(self._running))])
+            self._running.popitem()
 
     async def start(self, name: str, *arguments: str) -> None:
         """Run ``python -m`` with ``arguments``; what it prints goes to the log ``name``."""
@@ -86,6 +93,14 @@ class Processes:
     def log_tail(self, name: str) -> str:
         """The end of what a process has printed."""
         return self.log(name).read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
+
+    def has_said(self, name: str, words: str) -> bool:
+        """Whether a process has printed ``words``."""
+        return words in self.log(name).read_text(errors="replace")
+
+    def found_port_taken(self, name: str) -> bool:
+        """Whether a process ended because somebody else had taken its port meanwhile."""
+        return _TAKEN in self.log_tail(name).lower()
 
     async def first_to_end(self) -> str:
         """Wait until one of the processes ends by itself; its name."""

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _READY_SECONDS = 20.0
 _POLL_SECONDS = 0.05
+_MOST_STARTS = 3
+_SERVICE_LISTENS = "Running on"
+_SIDECAR_LISTENS = '"event":"started"'
 _ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=10)
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -64,14 +67,12 @@ async def _until_signal(demo: Coroutine[object, object, None]) -> None:
 
 
 async def _demo(console: Console, *, once: bool) -> None:
-    addresses = Addresses.choose()
     with tempfile.TemporaryDirectory(prefix="sidecar-demo-") as folder:
         async with (
             Processes(Path(folder)) as processes,
             aiohttp.ClientSession(timeout=_ANSWER_TIMEOUT) as session,
         ):
-            await _start(processes, addresses)
-            await _wait_ready(processes, session, addresses)
+            addresses = await _start(processes, session)
             _introduce(console, addresses)
             tour = Tour(console, session, addresses)
             await tour.walk()
@@ -81,7 +82,28 @@ async def _demo(console: Console, *, once: bool) -> None:
                 raise DemoFailed(f"{ended} ended by itself\n{processes.log_tail(ended)}")
 
 
-async def _start(processes: Processes, addresses: Addresses) -> None:
+async def _start(processes: Processes, session: aiohttp.ClientSession) -> Addresses:
+    """Start the service and the sidecar; where they listen.
+
+    A port that was free may be taken before it is used. Then all begins anew with other ports.
+
+    Raises:
+        DemoFailed: One of the processes ended, or 20 seconds have passed.
+    """
+    starts = 0
+    while True:
+        starts += 1
+        addresses = Addresses.choose()
+        await _start_on(processes, addresses)
+        ended = await _wait_ready(processes, session, addresses)
+        if not ended:
+            return addresses
+        if starts == _MOST_STARTS or not processes.found_port_taken(ended):
+            raise DemoFailed(f"{ended} ended instead of getting ready\n{processes.log_tail(ended)}")
+        await processes.end()
+
+
+async def _start_on(processes: Processes, addresses: Addresses) -> None:
     service_port = addresses.service.rpartition(":")[2]
     await processes.start("service", "sidecar.demo.service", service_port)
     await processes.start(
@@ -91,31 +113,36 @@ async def _start(processes: Processes, addresses: Addresses) -> None:
     )
 
 
-async def _wait_ready(processes: Processes, session: aiohttp.ClientSession, addresses: Addresses) -> None:
-    """Return once the service answers and ``/readyz`` does too.
+async def _wait_ready(processes: Processes, session: aiohttp.ClientSession, addresses: Addresses) -> str:
+    """Return once the service listens and ``/readyz`` answers.
+
+    Returns:
+        The process that ended instead, or an empty string.
 
     Raises:
-        DemoFailed: One of the processes ended instead, or 20 seconds have passed.
+        DemoFailed: 20 seconds have passed.
     """
     ended = asyncio.ensure_future(processes.first_to_end())
-    urls = (f"http://{addresses.service}/payments", f"http://{addresses.admin}/readyz")
-    answering = asyncio.ensure_future(_all_answer(session, urls))
+    answering = asyncio.ensure_future(_all_ready(processes, session, addresses))
     try:
         waits = {ended, answering}
         await asyncio.wait(waits, timeout=_READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
-            name = ended.result()
-            raise DemoFailed(f"{name} ended instead of getting ready\n{processes.log_tail(name)}")
+            return ended.result()
         if not answering.done():
             raise DemoFailed(f"not ready after {_READY_SECONDS:g} s\n{processes.log_tail('sidecar')}")
+        return ""
     finally:
         ended.cancel()
         answering.cancel()
 
 
-async def _all_answer(session: aiohttp.ClientSession, urls: tuple[str, ...]) -> None:
-    for url in urls:
-        await _answers(session, url)
+async def _all_ready(processes: Processes, session: aiohttp.ClientSession, addresses: Addresses) -> None:
+    # Whoever has taken the port may answer just as well: it is their own words that count.
+    for name, words in (("service", _SERVICE_LISTENS), ("sidecar", _SIDECAR_LISTENS)):
+        while not processes.has_said(name, words):  # noqa: ASYNC110 - a file tells nobody that it grows
+            await asyncio.sleep(_POLL_SECONDS)
+    await _answers(session, f"http://{addresses.admin}/readyz")
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> None:

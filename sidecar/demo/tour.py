@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sidecar.demo.processes import Addresses
 
-_HEAD_START_SECONDS = 0.15  # enough for the first of two payments to be claimed, far less than it takes
+_POLL_SECONDS = 0.02
 _SHOWN_METRICS = ("http_requests_total{", "idempotency_requests_total{", "circuit_breaker_state{")
 
 
@@ -102,10 +102,10 @@ class Tour:
 
     async def _in_progress(self) -> None:
         self._say("Two at once with one key: while the first is running, the second is told so with 409.")
-        call = self._pay(f"{self._key}-twice", 100)
+        call = self._pay(f"{self._key}-twice", 1000)  # so large that it takes a second
         first = asyncio.ensure_future(call.send(self._session))
         try:
-            await asyncio.sleep(_HEAD_START_SECONDS)
+            await self._until_executed(2, first)
             await self._show(call, 409)
             answer = await first
         finally:
@@ -133,11 +133,20 @@ class Tour:
         return answer
 
     async def _tell_executions(self, expected: int) -> None:
-        answer = await Call("GET", self._payments).send(self._session)
-        executions = json.loads(answer.body)["executions"]
+        executions = await self._executions()
         self._console.print(Text(f"executed by the service so far: {executions}", style="green"))
         if executions != expected:
             raise TourFailed(f"expected {expected} executions, the service counts {executions}")
+
+    async def _until_executed(self, number: int, call: asyncio.Future[Answer]) -> None:
+        """Wait until the service has begun with payment ``number``, which ``call`` asks for."""
+        while not call.done() and await self._executions() < number:  # noqa: ASYNC110 - the service has no events
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _executions(self) -> int:
+        answer = await Call("GET", self._payments).send(self._session)
+        executions: int = json.loads(answer.body)["executions"]
+        return executions
 
     def _say(self, text: str) -> None:
         self._console.print(Text(text))

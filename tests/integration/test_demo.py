@@ -8,10 +8,20 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
+from sidecar.demo.processes import Addresses
+from sidecar.demo.run import run_demo
 from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What one demo has left behind is told from what another one, in another worker, has just begun with.
+pytestmark = pytest.mark.xdist_group("usual ports")
 
 SECONDS = 60
 
@@ -30,6 +40,11 @@ def is_open(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+def invites(process: subprocess.Popen[bytes], log: Path) -> bool:
+    assert process.poll() is None, f"the demo ended with {process.returncode}:\n{log.read_text()}"
+    return "The admin page:" in log.read_text()
 
 
 @contextlib.contextmanager
@@ -67,21 +82,36 @@ def test_the_tour_shows_every_promise_and_leaves_nothing_behind(tmp_path):
     assert not any(is_open(port) for port in ports)
 
 
+def test_ports_that_are_taken_before_they_are_used_are_replaced(monkeypatch, capfd):
+    """As by another demo that began at the same moment: both had found the port free."""
+    with socket.create_server(("127.0.0.1", 0)) as quicker:
+        taken = f"127.0.0.1:{quicker.getsockname()[1]}"
+        choose, chosen = Addresses.choose, []
+
+        def choose_too_late():
+            addresses = choose()
+            chosen.append(addresses)
+            return replace(addresses, listen=taken) if len(chosen) == 1 else addresses
+
+        monkeypatch.setattr(Addresses, "choose", choose_too_late)
+        assert run_demo(once=True) == 0, capfd.readouterr().out
+    assert len(chosen) == 2
+    assert taken not in capfd.readouterr().out
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stays_up_until_a_signal_and_then_ends_everything(tmp_path, number):
     log = tmp_path / "demo.txt"
     with log.open("wb") as output:
         process = demo(output=output)
         try:
-            eventually(
-                lambda: "The admin page:" in log.read_text(), "the demo invites to try it", within=SECONDS
-            )
+            eventually(lambda: invites(process, log), "the demo invites to try it", within=SECONDS)
             ports = listening_ports(log.read_text())
             assert all(is_open(port) for port in ports)
             process.send_signal(number)
             assert process.wait(SECONDS) == 0, log.read_text()
         finally:
-            process.kill()
-            process.wait()
+            process.terminate()  # in order, also where the test failed: it has processes of its own to end
+            process.wait(SECONDS)
     assert not any(is_open(port) for port in ports)
     assert "failed" not in log.read_text()
