@@ -256,6 +256,8 @@ class MemoryIdempotencyStore:
 
     def _put(self, claim: Claim, now: float, *, again: bool) -> Granted:
         entry = self._entries[claim.record_id] = _Entry(claim, now, again=again)
+        # Read once: taken anew at each look, the same moment would be told as another every time.
+        entry.epoch = self._clock.wall() - now
         heapq.heappush(self._expiry, (entry.expires_at, claim.record_id))
         return Granted.AGAIN if again else Granted.FRESH
 
@@ -325,7 +327,7 @@ class MemoryIdempotencyStore:
     def _record(self, record_id: str, entry: _Entry, now: float, *, brief: bool = False) -> Record:
         state = entry.state_at(now)
         assert state is not None
-        wall = self._clock.wall() - now
+        epoch = entry.epoch
         lapsed = state is not entry.state
         settled_at = entry.lease_until if lapsed else entry.settled_at
         response = entry.response
@@ -336,9 +338,9 @@ class MemoryIdempotencyStore:
             fingerprint=entry.claim.fingerprint,
             route=entry.claim.route,
             correlation_id=entry.claim.correlation_id,
-            created_at=wall + entry.created_at,
-            lease_until=wall + entry.lease_until if state is State.EXECUTING else None,
-            settled_at=None if settled_at is None else wall + settled_at,
+            created_at=epoch + entry.created_at,
+            lease_until=epoch + entry.lease_until if state is State.EXECUTING else None,
+            settled_at=None if settled_at is None else epoch + settled_at,
             response=Response(response.status, (), None) if brief and response is not None else response,
             loss=Loss.LEASE if lapsed else entry.loss,
             span=entry.claim.span,
@@ -346,12 +348,13 @@ class MemoryIdempotencyStore:
 
 
 class _Entry:
-    """A record with its times by the monotonic clock. A freed one has no state."""
+    """A record, with times by the monotonic clock whose zero is ``epoch``. A freed one has no state."""
 
     __slots__ = (
         "again",
         "claim",
         "created_at",
+        "epoch",
         "expires_at",
         "lease_until",
         "loss",
@@ -365,6 +368,7 @@ class _Entry:
         self.again = again
         self.state: State | None = State.EXECUTING
         self.created_at = now
+        self.epoch = 0.0
         self.settled_at: float | None = None
         self.response: Response | None = None
         self.loss: Loss | None = None

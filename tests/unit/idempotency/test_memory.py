@@ -133,3 +133,11 @@ async def test_times_are_those_of_the_wall_clock(clock):
     clock.advance(20.0)
     record = await store.get(claim(1).record_id)
     assert (record.created_at, record.lease_until, record.settled_at) == (started + 1, None, started + 11)
+
+
+async def test_a_record_tells_the_same_times_at_every_look(clock):
+    store = MemoryIdempotencyStore(clock=clock)
+    await complete(store, 1)
+    record = await store.get(claim(1).record_id)
+    clock._wall += 0.0007  # the clocks are never read at exactly the same moment
+    assert await store.get(claim(1).record_id) == record
