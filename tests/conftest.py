@@ -6,7 +6,10 @@ worker has its own); a sidecar with a configuration of its own lives as long as 
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
@@ -18,6 +21,12 @@ from tests.support.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Whoever wants no byte code beside the sources would otherwise have each of many hundred processes compile
+# all its modules again.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    elsewhere = Path(tempfile.gettempdir()) / f"sidecar-test-bytecode-{os.getuid()}"
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(elsewhere))
 
 
 class StartSidecar(Protocol):
