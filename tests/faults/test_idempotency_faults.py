@@ -18,7 +18,7 @@ from tests.contract.redis_servers import KINDS, Server
 from tests.faults.judge import Crowd, Judge
 from tests.faults.sabotage import DOWN, Saboteur, kill
 from tests.support.pair import STEADY
-from tests.support.raw import error_of
+from tests.support.raw import is_replay, refusal
 from tests.support.sidecar import Sidecar, config_for
 from tests.support.upstream import Reply, Upstream, answer
 from tests.support.waiting import eventually
@@ -74,7 +74,8 @@ class Place:
 
     def unknown_soon(self, sidecar):
         eventually(
-            lambda: code(self.post(sidecar)) == (409, "IDEMPOTENCY_OUTCOME_UNKNOWN"), "the lease has run out"
+            lambda: refusal(self.post(sidecar)) == (409, "IDEMPOTENCY_OUTCOME_UNKNOWN"),
+            "the lease has run out",
         )
 
 
@@ -113,14 +114,6 @@ class Gate:
         Reply([self.opened, answer(body, status="201 Created")])(connection, request)
 
 
-def code(response):
-    return response.status, error_of(response)["code"]
-
-
-def is_replay(response):
-    return response.values("x-idempotent-replayed") == [b"true"]
-
-
 class TestSidecars:
     def test_killed_in_mid_execution(self, place, start_sidecar):
         doomed, other = start_sidecar(place.config), place.other
@@ -130,11 +123,11 @@ class TestSidecars:
             gate.wait()
             kill(doomed)
             assert isinstance(first.exception(), AssertionError)  # its connection broke
-        assert code(place.post(other)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
-        assert code(place.post(other, body=b"another")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(place.post(other)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+        assert refusal(place.post(other, body=b"another")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         gate.opened.set()
         place.unknown_soon(other)
-        assert code(place.post(other, body=b"another")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(place.post(other, body=b"another")) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert gate.executions == 1
         record = place.record().rpartition(":")[2]
         httpx.post(f"{other.admin}/admin/idempotency/{record}/release", json={}, trust_env=False)
@@ -183,7 +176,7 @@ class TestSidecars:
         assert {it.body for it in answered} == {b"execution 1"}
         assert sum(not is_replay(it) for it in answered) == 1
         refused = [it for it in responses if it.status != 201]
-        assert {code(it) for it in refused} <= {(409, "DUPLICATE_REQUEST_IN_PROGRESS")}
+        assert {refusal(it) for it in refused} <= {(409, "DUPLICATE_REQUEST_IN_PROGRESS")}
 
     def test_one_that_waits_is_woken_by_the_other_sidecar(self, place):
         gate = Gate(place.upstream)
@@ -212,7 +205,7 @@ class TestStoreDown:
         end = way(place.server)
         for _ in range(2):
             response = place.post(one)
-            assert code(response) == (503, "IDEMPOTENCY_STORE_UNAVAILABLE")
+            assert refusal(response) == (503, "IDEMPOTENCY_STORE_UNAVAILABLE")
             assert int(response["retry-after"]) >= 1
         assert gate.executions == 0
         with one.client() as client:
@@ -275,9 +268,9 @@ class TestStoreForgets:
             first = pool.submit(place.post, place.one)
             gate.wait()
             place.server.command("FLUSHALL")
-            assert code(place.post(place.one)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(place.post(place.one)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             eventually(place.has_record, "it is claimed again")
-            assert code(place.post(place.other)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(place.post(place.other)) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             gate.opened.set()
             assert "x-idempotency-status" not in first.result()
         assert is_replay(place.post(place.other))
@@ -301,7 +294,7 @@ class TestStoreForgets:
         assert place.post(place.one).status == 201
         place.server.command("FLUSHALL")
         for sidecar in (place.one, place.other, place.one):  # the other one hears of it from the record
-            assert code(place.post(sidecar)) == (409, "IDEMPOTENCY_OUTCOME_UNKNOWN")
+            assert refusal(place.post(sidecar)) == (409, "IDEMPOTENCY_OUTCOME_UNKNOWN")
         assert gate.executions == 1
 
 
@@ -322,7 +315,7 @@ def test_what_cannot_be_read_is_neither_executed_nor_touched(place, kind, target
     place.server.command(command, record, value)
     before = place.server.command("DUMP", record)
     for _ in range(2):
-        assert code(place.post(place.one, target=target)) == (503, "IDEMPOTENCY_STORE_UNAVAILABLE")
+        assert refusal(place.post(place.one, target=target)) == (503, "IDEMPOTENCY_STORE_UNAVAILABLE")
     assert place.upstream.requests == []
     assert place.server.command("DUMP", record) == before
 

@@ -12,7 +12,7 @@ import pytest
 from tests.support.audit_database import AuditDatabase
 from tests.support.audited import CREATED, JSON, NIL, REQUEST, USER, Audited, audited, created
 from tests.support.pair import STEADY, Pair
-from tests.support.raw import error_of
+from tests.support.raw import refusal
 from tests.support.upstream import Do, Reply, answer, chunked_answer
 
 IN_REQUEST = {"request_id": "request:/id", "new_value": "request:"}
@@ -332,7 +332,7 @@ def test_what_never_reached_the_upstream_makes_no_row(site, route):
     put(breaker, mode)
     name, response = site.call("POST", f"/{route}/x")
     put(breaker, {"mode": "auto", "reason": "test"})
-    assert (response.status, error_of(response)["code"]) == (503, "CIRCUIT_OPEN")
+    assert refusal(response) == (503, "CIRCUIT_OPEN")
     assert name not in site.rows_before_now()
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.support.crowd import crowd
 from tests.support.messages import Broken, Ended
 from tests.support.pair import Pair
-from tests.support.raw import error_of
+from tests.support.raw import error_of, refusal
 from tests.support.upstream import OK, Do, Reply, Upstream, answer
 from tests.support.waiting import PATIENCE, eventually
 
@@ -129,7 +129,7 @@ def get(pair, name, *fields):
 
 
 def assert_refused(response):
-    assert (response.status, error_of(response)["code"]) == (503, "CIRCUIT_OPEN")
+    assert refusal(response) == (503, "CIRCUIT_OPEN")
     assert int(response["retry-after"]) >= 1
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support.pair import Pair
-from tests.support.raw import error_of
+from tests.support.raw import is_replay, refusal
 from tests.support.sidecar import UUID7
 from tests.support.upstream import OK, Do, Reply, answer, chunked_answer
 from tests.support.waiting import eventually
@@ -53,10 +53,6 @@ def pair(shared):
 def key(request):
     """A key that no other test uses."""
     return f"Idempotency-Key: {request.node.name[:200].replace(' ', '-').replace(',', '').replace(';', '')}"
-
-
-def is_replay(response):
-    return response.values("x-idempotent-replayed") == [b"true"]
 
 
 class Counter:
@@ -246,7 +242,7 @@ class TestConflicts:
         pair.upstream.reply = counter = Counter()
         pair.request("POST", "/c", key, body=b"body")
         response = pair.request(method, target, key, *fields, body=body)
-        assert (response.status, error_of(response)["code"]) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(response) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert counter.executions == 1
         again = pair.request("POST", "/c", key, body=b"body")
         assert is_replay(again)
@@ -258,7 +254,7 @@ class TestConflicts:
             first = pool.submit(client.request, "POST", "/run", key, body=b"a")
             pair.upstream.wait_request("/run")
             conflict = pair.request("POST", "/run", key, body=b"b")
-            assert (conflict.status, error_of(conflict)["code"]) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+            assert refusal(conflict) == (422, "IDEMPOTENCY_KEY_CONFLICT")
             go_on.set()
             assert first.result().status == 200
 
@@ -276,7 +272,7 @@ class TestInProgress:
             first = pool.submit(client.request, "POST", "/run", key, body=b"a")
             pair.upstream.wait_request("/run")
             duplicate = pair.request("POST", "/run", key, body=b"a")
-            assert (duplicate.status, error_of(duplicate)["code"]) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(duplicate) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             assert duplicate["retry-after"] == b"1"
             go_on.set()
             assert first.result().status == 200
@@ -342,7 +338,7 @@ class TestInProgress:
             first = pool.submit(pair.request, "POST", "/wait-briefly", key, body=b"a")
             pair.upstream.wait_request("/wait-briefly")
             second = pair.request("POST", "/wait-briefly", key, body=b"a")
-            assert (second.status, error_of(second)["code"]) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
+            assert refusal(second) == (409, "DUPLICATE_REQUEST_IN_PROGRESS")
             go_on.set()
             assert first.result().status == 200
 
@@ -390,7 +386,7 @@ class TestScope:
 class TestRequiredAndOff:
     def test_a_missing_key_is_refused_where_one_is_required(self, pair):
         response = pair.request("POST", "/required", body=b"a")
-        assert (response.status, error_of(response)["code"]) == (400, "IDEMPOTENCY_KEY_MISSING")
+        assert refusal(response) == (400, "IDEMPOTENCY_KEY_MISSING")
         assert pair.upstream.requests == []
         assert pair.request("GET", "/required").status == 200
 

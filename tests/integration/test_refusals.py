@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.support.pair import Pair
-from tests.support.raw import error_of
+from tests.support.raw import error_of, refusal
 
 pytestmark = pytest.mark.xdist_group("refusals")
 
@@ -75,7 +75,7 @@ def test_a_refused_head_request_gets_no_body(pair):
 @pytest.mark.parametrize("key", [b"a\x01b", b'"a\x7f"', b"\x00"])
 def test_a_key_with_control_characters(pair, key):
     response = refuse(pair, b"POST / HTTP/1.1\r\nHost: test\r\nIdempotency-Key: %b\r\n\r\n" % key)
-    assert (response.status, error_of(response)["code"]) == (400, "IDEMPOTENCY_KEY_INVALID")
+    assert refusal(response) == (400, "IDEMPOTENCY_KEY_INVALID")
     assert response["x-sidecar-reason"] == b"idempotency_key_invalid"
 
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 from sidecar.version import VERSION
 from tests.support.ports import free_port
 from tests.support.processes import ROOT
-from tests.support.raw import Client, error_of
+from tests.support.raw import Client, error_of, refusal
 from tests.support.sidecar import config_for
 from tests.support.upstream import Do, Reply, Upstream, answer
 from tests.support.waiting import PATIENCE
@@ -43,7 +43,7 @@ class TestWithoutAFile:
             other = client.request("POST", "/pay", "Idempotency-Key: k1", body=b"[]")
         assert "x-correlation-id" in first
         assert again["x-idempotent-replayed"] == b"true"
-        assert (other.status, error_of(other)["code"]) == (422, "IDEMPOTENCY_KEY_CONFLICT")
+        assert refusal(other) == (422, "IDEMPOTENCY_KEY_CONFLICT")
         assert len(upstream.on("/pay")) == 1
         assert upstream.on("/pay")[0]["traceparent"].startswith(b"00-")
         assert bare.metric("http_requests_total", status_code="200", service="sidecar") >= 2
@@ -89,7 +89,7 @@ class TestWithoutAFile:
         sidecar = start_sidecar(None, arguments=["--upstream", f"http://127.0.0.1:{port}"])
         with sidecar.client() as client:
             response = client.request("POST", "/", body=b"")
-            assert (response.status, error_of(response)["code"]) == (502, "UPSTREAM_UNREACHABLE")
+            assert refusal(response) == (502, "UPSTREAM_UNREACHABLE")
             with Upstream(port=port):
                 assert client.request("POST", "/", body=b"").status == 200
 
@@ -200,7 +200,7 @@ class TestSidecarMadeAnswers:
         with bare.client() as client:
             client.send(b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n")
             response = client.response()
-        assert (response.status, error_of(response)["code"]) == (501, "NOT_IMPLEMENTED")
+        assert refusal(response) == (501, "NOT_IMPLEMENTED")
         assert set(json.loads(response.body)) == {"error"}
 
     @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.messages import Broken, Ended
 from tests.support.ports import free_port
-from tests.support.raw import Client, error_of
+from tests.support.raw import Client, refusal
 from tests.support.sidecar import Sidecar, config_for
 from tests.support.upstream import Do, Reply, Upstream, answer, chunked_answer
 
@@ -101,7 +101,7 @@ class TestUnixSockets:
     def test_a_socket_without_a_server_is_unreachable(self, rig):
         with Client(rig["sock"]) as client:
             response = client.request("GET", "/gone")
-            assert (response.status, error_of(response)["code"]) == (502, "UPSTREAM_UNREACHABLE")
+            assert refusal(response) == (502, "UPSTREAM_UNREACHABLE")
 
     def test_it_appears_in_the_access_line(self, rig):
         with Client(rig["sock"]) as client:
@@ -223,7 +223,7 @@ class TestTlsUpstream:
     def test_who_cannot_be_trusted_gets_nothing(self, rig, name):
         with Client(rig["sock"]) as client:
             response = client.request("POST", f"/{name}/secret", "X-Correlation-ID: " + name, body=b"secret")
-            assert (response.status, error_of(response)["code"]) == (502, "UPSTREAM_UNREACHABLE")
+            assert refusal(response) == (502, "UPSTREAM_UNREACHABLE")
         for server in rig["upstreams"].values():
             assert server.on(f"/{name}/secret") == []
         reasons = {
