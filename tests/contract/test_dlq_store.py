@@ -13,27 +13,13 @@ from sidecar.dlq.memory import MemoryDeadLetterStore
 from sidecar.dlq.record import Attempt
 from sidecar.dlq.redis import RedisDeadLetterStore
 from sidecar.dlq.store import Position, QueueName, Selection
-from tests.contract.redis_servers import KINDS, Cluster, Server
 from tests.unit.dlq.records import NOW, a_record
 
-STORES = ["memory", *KINDS, *(f"{kind}-cluster" for kind in KINDS)]
 SHORT = 0.05
 DAY = 86400.0
 NEWEST = Selection()
 OLDEST = Selection(oldest_first=True)
 numbers = itertools.count()
-
-
-@pytest.fixture(scope="module", params=STORES)
-def server(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    kind, _, cluster = request.param.partition("-")
-    if kind == "memory":
-        yield None
-        return
-    server = Cluster(kind, folder) if cluster else Server(kind, folder)
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -11,26 +11,12 @@ from sidecar.events.cloudevents import Publication, event_of
 from sidecar.events.memory import MemoryStreams
 from sidecar.events.stream import StreamError
 from sidecar.events.streams import RedisStreams
-from tests.contract.redis_servers import KINDS, Cluster, Server
 
-KINDS_OF_STREAM = ["memory", *KINDS, *(f"{kind}-cluster" for kind in KINDS)]
 SHORT = 0.03
 GROUP = "requests"
 PATHS = ("/hooks/a", "/hooks/b")
 NOW = 1_700_000_000.0
 numbers = itertools.count()
-
-
-@pytest.fixture(scope="module", params=KINDS_OF_STREAM)
-def server(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    kind, _, cluster = request.param.partition("-")
-    if kind == "memory":
-        yield None
-        return
-    server = Cluster(kind, folder) if cluster else Server(kind, folder)
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from sidecar.idempotency.core import Loss, Record, Response, State
 from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled
-from tests.contract.redis_servers import KINDS, Cluster, Server
 
 RESPONSE = Response(201, ((b"Location", b"/1"), (b"X-Binary", bytes(range(256)))), bytes(range(256)) * 3)
-STORES = ["memory", *KINDS, *(f"{kind}-cluster" for kind in KINDS)]
 SHORT = 0.2
 numbers = itertools.count()
 
@@ -47,18 +45,6 @@ class Redis:
     async def aclose(self):
         await self.store.aclose()
         await self.other.aclose()
-
-
-@pytest.fixture(scope="module", params=STORES)
-def server(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    kind, _, cluster = request.param.partition("-")
-    if kind == "memory":
-        yield None
-        return
-    server = Cluster(kind, folder) if cluster else Server(kind, folder)
-    yield server
-    server.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 import time
 from contextlib import closing
 
-import httpx
 import orjson
 import pytest
 from redis import Redis
@@ -17,12 +16,11 @@ from sidecar.dlq.codec import to_json
 from tests.contract.redis_servers import KINDS, Server
 from tests.support.sidecar import config_for
 from tests.support.upstream import Reply, answer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 from tests.unit.dlq.records import a_record
 
 TYPE = "REQUEST_CREATED"
 HOOK = "/hooks/request-created"
-HTTP = httpx.Client(timeout=PATIENCE, trust_env=False)  # making one takes longer than any call here
 REFUSED = Reply((answer(b"", status="422 Unprocessable Content"),))
 
 
@@ -51,7 +49,7 @@ def start(start_sidecar, upstream, server):
 
 
 def ask(sidecar, method, path, **options):
-    return HTTP.request(method, sidecar.admin + path, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def publish(sidecar, content=None):

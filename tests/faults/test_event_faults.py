@@ -7,18 +7,16 @@ import threading
 import time
 from contextlib import closing
 
-import httpx
 import pytest
 
 from tests.contract.redis_servers import KINDS, Server
 from tests.support.ports import free_port
 from tests.support.sidecar import config_for
 from tests.support.upstream import Reply, Upstream, answer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 TYPE = "REQUEST_CREATED"
 HOOK = "/hooks/request-created"
-HTTP = httpx.Client(timeout=PATIENCE, trust_env=False)  # making one takes longer than any call here
 
 
 @pytest.fixture(params=KINDS)
@@ -46,7 +44,7 @@ def start(start_sidecar, upstream, server):
 
 
 def ask(sidecar, method, path, **options):
-    return HTTP.request(method, sidecar.admin + path, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def publish(sidecar, content=None):

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from tests.contract.redis_servers import Server
@@ -21,7 +20,7 @@ AUTHORIZATION = "Bearer caller-secret"
 
 
 def ask(sidecar, method, path, **options):
-    return httpx.request(method, sidecar.admin + path, timeout=PATIENCE, trust_env=False, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def post(sidecar, key=KEY, path="/orders", body=SECRET_BODY, **headers):

@@ -52,11 +52,7 @@ def test_breakers_and_keys_are_shown(sidecar, upstream):
     upstream.reply = Reply((Do.RESET,))
     with sidecar.client() as client:
         client.request("POST", "/pay", "Idempotency-Key: a", body=b"x")
-    httpx.put(
-        f"{sidecar.admin}/admin/upstreams/app/breaker",
-        json={"mode": "forced_open", "for": "1m"},
-        trust_env=False,
-    )
+    sidecar.ask("PUT", "/admin/upstreams/app/breaker", json={"mode": "forced_open", "for": "1m"})
     with live(sidecar) as events:
         event = next(events)
     assert (event["keys"]["unknown"], event["keys"]["in_progress"]) == (1, 0)

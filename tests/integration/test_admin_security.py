@@ -16,7 +16,7 @@ TOKEN = "opensesame"
 
 
 def ask(sidecar, method, path, **options):
-    return httpx.request(method, sidecar.admin + path, timeout=PATIENCE, trust_env=False, **options)
+    return sidecar.ask(method, path, **options)
 
 
 @pytest.fixture

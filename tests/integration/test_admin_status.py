@@ -10,11 +10,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.sidecar import UUID7, config_for
 from tests.support.upstream import OK, Reply
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 
 def ask(sidecar, method, path, **options):
-    return httpx.request(method, sidecar.admin + path, timeout=PATIENCE, trust_env=False, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def error_of(response):

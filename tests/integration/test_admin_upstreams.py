@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
-
 from tests.support.ports import free_port
 from tests.support.sidecar import config_for
 from tests.support.upstream import answer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 
 def override(sidecar, content, name="app"):
-    return httpx.put(
-        f"{sidecar.admin}/admin/upstreams/{name}/breaker", json=content, timeout=PATIENCE, trust_env=False
-    )
+    return sidecar.ask("PUT", f"/admin/upstreams/{name}/breaker", json=content)
 
 
 def breaker_of(sidecar):

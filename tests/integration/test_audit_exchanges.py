@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 
-import httpx
 import pytest
 
 from tests.support.audit_database import AuditDatabase
@@ -15,6 +14,8 @@ from tests.support.ports import free_port
 from tests.support.raw import error_of
 from tests.support.upstream import OK, Do, Reply, Upstream
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.xdist_group("audit")
 
 MIB = 1024 * 1024
 ROUTES = [
@@ -192,12 +193,7 @@ def test_a_dead_letter_that_is_sent_again_makes_the_row(site, nobody):
     assert response.status == 502
     assert name not in site.rows_before_now()
     with Upstream(created(), port=nobody):
-        again = httpx.post(
-            f"{site.sidecar.admin}/admin/dlq/HTTP_REQUEST/{record}/retry",
-            json={},
-            trust_env=False,
-            timeout=15,
-        )
+        again = site.sidecar.ask("POST", f"/admin/dlq/HTTP_REQUEST/{record}/retry", json={})
     assert again.status_code == 200, again.text
     row = site.row(name)
     assert (row["outcome"], row["new_value"], row["changed_by_id"]) == ("ok", CREATED, USER)

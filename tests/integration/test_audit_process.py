@@ -15,6 +15,8 @@ from tests.support.raw import error_of
 from tests.support.sidecar import Sidecar
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.xdist_group("audit")
+
 KIB = 1024
 OLDER = (
     "CREATE TABLE request_changes (id UUID PRIMARY KEY, request_id UUID NOT NULL, "

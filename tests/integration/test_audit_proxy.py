@@ -6,14 +6,16 @@ import gzip
 import json
 import uuid
 
-import httpx
 import pytest
 
 from tests.support.audit_database import AuditDatabase
 from tests.support.audited import CREATED, JSON, NIL, REQUEST, USER, Audited, audited, created
+from tests.support.client import HTTP
 from tests.support.pair import STEADY, Pair
 from tests.support.raw import refusal
 from tests.support.upstream import Do, Reply, answer, chunked_answer
+
+pytestmark = pytest.mark.xdist_group("audit")
 
 IN_REQUEST = {"request_id": "request:/id", "new_value": "request:"}
 ROUTES = [
@@ -337,4 +339,4 @@ def test_what_never_reached_the_upstream_makes_no_row(site, route):
 
 
 def put(url: str, content: dict[str, str]) -> None:
-    assert httpx.put(url, json=content, trust_env=False).status_code == 200
+    assert HTTP.put(url, json=content).status_code == 200

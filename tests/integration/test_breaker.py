@@ -8,7 +8,6 @@ from collections import Counter
 from contextlib import suppress
 from datetime import datetime
 
-import httpx
 import pytest
 
 from tests.support.crowd import crowd
@@ -16,7 +15,7 @@ from tests.support.messages import Broken, Ended
 from tests.support.pair import Pair
 from tests.support.raw import error_of, refusal
 from tests.support.upstream import OK, Do, Reply, Upstream, answer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.xdist_group("breaker")
 
@@ -427,12 +426,8 @@ class TestSeveralHosts:
 
 
 def test_observe_shows_what_would_have_happened(pair):
-    httpx.put(
-        f"{pair.sidecar.admin}/admin/upstreams/observed/breaker",
-        json={"mode": "observe", "for": "1s", "reason": "trying it out"},
-        timeout=PATIENCE,
-        trust_env=False,
-    ).raise_for_status()
+    content = {"mode": "observe", "for": "1s", "reason": "trying it out"}
+    pair.sidecar.ask("PUT", "/admin/upstreams/observed/breaker", json=content).raise_for_status()
     pair.upstream.reply = Reply([status(503)])
     assert [get(pair, "observed").values("x-sidecar-reason") for _ in range(6)] == [[]] * 6
     assert (state(pair, "observed"), len(pair.upstream.on("/observed"))) == ("open", 6)

@@ -7,10 +7,10 @@ import json
 import socket
 import threading
 
-import httpx
 import pytest
 
 from tests.contract.redis_servers import Server
+from tests.support.client import HTTP
 from tests.support.ports import free_port
 from tests.support.sidecar import config_for
 from tests.support.upstream import Do, Reply, Upstream, answer
@@ -18,7 +18,6 @@ from tests.support.waiting import PATIENCE, eventually
 
 TYPE = "HTTP_REQUEST"
 BODY = b'{"amount": 1.10}'
-HTTP = httpx.Client(timeout=PATIENCE, trust_env=False)  # making one takes longer than any call here
 SECRETS = {
     "Authorization": "Bearer s3cret",
     "Cookie": "session=s3cret",
@@ -49,7 +48,7 @@ def sidecar(start_sidecar, port):
 
 
 def ask(sidecar, method, path, **options):
-    return HTTP.request(method, sidecar.admin + path, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def send(sidecar, method="POST", path="/pay?x=1", **options):

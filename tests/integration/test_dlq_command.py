@@ -8,7 +8,6 @@ import pty
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from tests.support.ports import free_port
@@ -120,7 +119,7 @@ def test_many(sidecar, dlq, port):
 def test_many_stop_behind_an_open_breaker(sidecar, dlq):
     fail(sidecar, 3)
     content = {"mode": "forced_open", "for": "1m", "reason": "test"}
-    httpx.put(f"{sidecar.admin}/admin/upstreams/app/breaker", json=content, trust_env=False)
+    sidecar.ask("PUT", "/admin/upstreams/app/breaker", json=content)
     stopped = dlq("retry", TYPE, "--all")
     assert (stopped.returncode, stopped.stdout) == (1, "1 of 3 tried: 1 failed\n")
     assert "stopped, the rest would fail in the same way" in stopped.stderr

@@ -13,6 +13,8 @@ import pytest
 from tests.support.sidecar import Sidecar, config_for
 from tests.support.waiting import PATIENCE
 
+pytestmark = pytest.mark.xdist_group("event streams")
+
 
 @pytest.fixture(scope="module")
 def proxy(event_source, tmp_path_factory):

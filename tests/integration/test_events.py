@@ -6,7 +6,6 @@ import json
 import threading
 from contextlib import closing
 
-import httpx
 import pytest
 from cloudevents.core.bindings import http as cloudevents
 from cloudevents.core.v1.event import CloudEvent
@@ -21,7 +20,6 @@ from tests.support.waiting import PATIENCE, eventually
 TYPE = "REQUEST_CREATED"
 HOOK = "/hooks/request-created"
 SUBSCRIPTION = {"type": TYPE, "path": HOOK, "upstream": "app"}
-HTTP = httpx.Client(timeout=PATIENCE, trust_env=False)  # making one takes longer than any call here
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -55,7 +53,7 @@ def start(start_sidecar, upstream, store):
 
 
 def ask(sidecar, method, path, **options):
-    return HTTP.request(method, sidecar.admin + path, **options)
+    return sidecar.ask(method, path, **options)
 
 
 def publish(sidecar, payload=None, event_type=TYPE, **options):
@@ -354,7 +352,7 @@ def test_two_operators_at_once_make_one_delivery(start, upstream):
     path = f"/admin/dlq/{TYPE}/{record['id']}"
     gate = threading.Event()
     upstream.replies[HOOK] = Reply((gate, answer(b"ok")))
-    first: list[httpx.Response] = []
+    first = []
     thread = threading.Thread(target=lambda: first.append(ask(sidecar, "POST", f"{path}/retry")))
     thread.start()
     upstream.wait_request(HOOK, 2)

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support.sidecar import Sidecar, config_for
 
+pytestmark = pytest.mark.xdist_group("httpbin")
+
 
 @pytest.fixture(scope="module")
 def proxy(httpbin, tmp_path_factory):

@@ -9,17 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.contract.redis_servers import Server
+from tests.support.client import HTTP
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.raw import Client
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 APPS = Path(__file__).parents[1] / "support" / "apps"
-HTTP = httpx.Client(timeout=PATIENCE, trust_env=False)
 
 pytestmark = pytest.mark.xdist_group("idempotency middleware")
 

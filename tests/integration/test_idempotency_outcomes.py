@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 
-import httpx
 import pytest
 
 from tests.support.messages import Broken, Ended
@@ -67,7 +66,7 @@ def results(pair, route):
 
 
 def newest_record(pair, route):
-    page = httpx.get(f"{pair.sidecar.admin}/admin/idempotency?route={route}&limit=1000", trust_env=False)
+    page = pair.sidecar.get(f"/admin/idempotency?route={route}&limit=1000")
     return max(page.json()["items"], key=lambda record: record["created_at"])
 
 
@@ -164,8 +163,8 @@ class TestNothingWasSent:
         pair.request("POST", "/fragile", body=b"a")
         assert refusal(pair.request("POST", "/fragile", key, body=b"a")) == (503, "CIRCUIT_OPEN")
         close = {"mode": "forced_closed", "for": "1m"}
-        url = f"{pair.sidecar.admin}/admin/upstreams/fragile/breaker"
-        assert httpx.put(url, json=close, trust_env=False).status_code == 200
+        closed = pair.sidecar.ask("PUT", "/admin/upstreams/fragile/breaker", json=close)
+        assert closed.status_code == 200
         pair.upstream.reply = Reply([OK])
         assert pair.request("POST", "/fragile", key, body=b"another").status == 200
 

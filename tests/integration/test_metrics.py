@@ -8,7 +8,6 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
@@ -164,7 +163,7 @@ def test_a_hundred_thousand_strangers_leave_the_series_as_they_are(tmp_path):
         config["routes"] = [{"name": "one", "match": {"path": "/api/{id}"}, "upstream": "app"}]
         with closing(Sidecar(config, tmp_path)) as sidecar, sidecar.client() as client:
             held = {"mode": "forced_open", "for": "10m", "reason": "nothing is to reach the upstream"}
-            put = httpx.put(f"{sidecar.admin}/admin/upstreams/app/breaker", json=held, trust_env=False)
+            put = sidecar.ask("PUT", "/admin/upstreams/app/breaker", json=held)
             assert put.status_code == 200
             client.reader.keep = False
             _send_batch(client, rng)

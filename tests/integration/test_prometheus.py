@@ -23,6 +23,8 @@ from sidecar.metrics.exposition import render
 from tests.support.ports import free_port
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.xdist_group("prometheus")
+
 DEPLOY = Path(__file__).parents[2] / "deploy" / "prometheus"
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 

@@ -82,7 +82,7 @@ class TestWithoutAFile:
 
     def test_nothing_listens_beyond_loopback_but_the_data_port(self, bare):
         """The admin port is 127.0.0.1's alone unless somebody says otherwise."""
-        assert httpx.get(f"{bare.admin}/healthz", trust_env=False).status_code == 200
+        assert bare.get("/healthz").status_code == 200
 
     def test_a_service_that_is_not_there_yet(self, start_sidecar):
         port = free_port()
@@ -192,7 +192,7 @@ class TestAdmin:
     def test_unknown_paths_and_methods(self, bare):
         response = bare.get("/nowhere")
         assert (response.status_code, response.json()["error"]["code"]) == (404, "NOT_FOUND")
-        assert httpx.delete(f"{bare.admin}/healthz", trust_env=False).status_code == 405
+        assert bare.ask("DELETE", "/healthz").status_code == 405
 
 
 class TestSidecarMadeAnswers:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 
-import httpx
 import pytest
 
 from tests.contract.redis_servers import KINDS, Server
 from tests.support import services
+from tests.support.client import HTTP
 from tests.support.collector import attributes, grpc_collector, http_collector
 from tests.support.pair import Pair
 from tests.support.ports import free_port
 from tests.support.sidecar import Sidecar, config_for
 from tests.support.upstream import Do, Reply, Upstream, answer
-from tests.support.waiting import PATIENCE, eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.xdist_group("tracing")
 
@@ -176,14 +176,8 @@ def test_an_open_breaker_is_an_outcome_without_attempts(pair, collector):
 
 @pytest.mark.parametrize("script", [[Do.RESET], [answer(b"", status="503 Busy")]], ids=["reset", "503"])
 def test_the_attempt_that_opens_the_breaker_tells_of_it(pair, collector, script):
-    httpx.put(
-        f"{pair.sidecar.admin}/admin/upstreams/opening/breaker",
-        json={"mode": "forced_closed", "for": "1m"},
-        trust_env=False,
-    ).raise_for_status()
-    httpx.put(
-        f"{pair.sidecar.admin}/admin/upstreams/opening/breaker", json={"mode": "auto"}, trust_env=False
-    ).raise_for_status()
+    for content in ({"mode": "forced_closed", "for": "1m"}, {"mode": "auto"}):
+        pair.sidecar.ask("PUT", "/admin/upstreams/opening/breaker", json=content).raise_for_status()
     pair.upstream.replies["/opening"] = Reply(script)
     _, first = spans_of(pair, collector, pair.request("GET", "/opening"), 2)
     _, second = spans_of(pair, collector, pair.request("GET", "/opening"), 2)
@@ -392,12 +386,10 @@ def test_a_tree_from_service_through_sidecar_to_service(start_sidecar, front, ba
     config = config_for(back.url, service="payments-sidecar")
     config["upstreams"]["app"]["retry"] = {"initial_delay": "1ms"}
     sidecar = start_sidecar(config, env=exporting_to(collector.url))
-    answered = httpx.get(
+    answered = HTTP.get(
         f"{front.url}/relay",
         params={"to": f"{sidecar.url}/work?fail=once"},
         headers={"traceparent": f"00-{TRACE}-{PARENT}-01", "X-Correlation-ID": "tree-1"},
-        trust_env=False,
-        timeout=PATIENCE,
     )
     assert (answered.status_code, answered.text) == (200, "done")
     spans = collector.trace(TRACE, 7)

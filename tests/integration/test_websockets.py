@@ -13,6 +13,8 @@ from websockets.exceptions import ConnectionClosed
 from tests.support import services
 from tests.support.sidecar import Sidecar, config_for
 
+pytestmark = pytest.mark.xdist_group("websockets")
+
 
 @pytest.fixture(scope="module")
 def proxy(websocket_echo, tmp_path_factory):

@@ -16,6 +16,21 @@ SCRIPT = Path(__file__).parents[2] / "sql" / "request-changes-audit.sql"
 APPLICATION = "requests_service"
 
 _numbers = count()
+_TEMPLATE = "audit_template"
+
+
+def _template(cluster: Cluster) -> str:
+    """A database that others are copied from: the script is run once in a cluster."""
+    if not cluster.psql(f"SELECT 1 FROM pg_database WHERE datname = '{_TEMPLATE}'"):
+        cluster.psql(f"CREATE DATABASE {_TEMPLATE}")
+        _set_up(cluster, _TEMPLATE)
+    return _TEMPLATE
+
+
+def _set_up(cluster: Cluster, database: str) -> None:
+    cluster.run_script(SCRIPT, database)
+    if cluster.psql(f"SELECT count(*) FROM pg_roles WHERE rolname = '{APPLICATION}'") == "0":
+        cluster.psql(f"CREATE ROLE {APPLICATION} LOGIN IN ROLE sidecar_audit_writer")
 
 
 class AuditDatabase:
@@ -24,17 +39,14 @@ class AuditDatabase:
     def __init__(self, cluster: Cluster, *, script: bool = True) -> None:
         self.cluster = cluster
         self.name = f"audit{next(_numbers)}"
-        cluster.psql(f"CREATE DATABASE {self.name}")
         self.url = cluster.url(self.name)
         self.application_url = cluster.url(self.name, APPLICATION)
-        if script:
-            self.run_script()
+        like = f" TEMPLATE {_template(cluster)}" if script else ""
+        cluster.psql(f"CREATE DATABASE {self.name}{like}")
 
     def run_script(self) -> None:
         """Set the table up, as an operator does, and the role."""
-        self.cluster.run_script(SCRIPT, self.name)
-        if self.psql(f"SELECT count(*) FROM pg_roles WHERE rolname = '{APPLICATION}'") == "0":
-            self.psql(f"CREATE ROLE {APPLICATION} LOGIN IN ROLE sidecar_audit_writer")
+        _set_up(self.cluster, self.name)
 
     def psql(self, sql: str, *, expect: int = 0) -> str:
         """Run SQL as the superuser."""

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.client import HTTP
 from tests.support.ports import free_port
 from tests.support.processes import Process
 from tests.support.raw import Client
@@ -21,6 +21,8 @@ from tests.support.waiting import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    import httpx
 
 Config = dict[str, Any]
 LogLine = dict[str, Any]
@@ -131,7 +133,8 @@ class Sidecar:
     def wait_ready(self, within: float = PATIENCE) -> None:
         """Wait until ``/readyz`` says 200."""
         self.process.wait_listening("127.0.0.1", self.admin_port, within)
-        eventually(lambda: self.get("/readyz").status_code == 200, "the sidecar is ready", within=within)
+        ready = "the sidecar is ready"
+        eventually(lambda: self.get("/readyz").status_code == 200, ready, within=within, every=0.02)
 
     def stop(self, within: float = PATIENCE) -> int:
         """SIGTERM; the exit code."""
@@ -157,7 +160,11 @@ class Sidecar:
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """GET on the admin port."""
-        return httpx.get(self.admin + path, timeout=PATIENCE, trust_env=False, **options)
+        return self.ask("GET", path, **options)
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Any request to the admin port."""
+        return HTTP.request(method, self.admin + path, **options)
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of all samples with this name and these labels; 0 where there is none."""
