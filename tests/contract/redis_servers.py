@@ -116,6 +116,9 @@ class Sentinel(Server):
         options = ["--bind", "127.0.0.1", "--port", str(self.port)]
         self._process = Process([*arguments, *options], name="sentinel", cwd=self._folder)
         eventually(self._answers, "the sentinel answers")
+        # They tell each other of themselves every two seconds, and ask the servers every ten; when they do so
+        # sooner, what they decide is the same. Those older than Redis 7 go on as they are.
+        self.command("SENTINEL", "DEBUG", "publish-period", 100, "info-period", 200)
 
 
 class Cluster:

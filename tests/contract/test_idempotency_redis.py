@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import os
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
@@ -13,12 +13,16 @@ from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Claim, Granted, Settled, StoreError
 from tests.contract.redis_servers import KINDS, Cluster, Sentinels, Server
 from tests.contract.wire import Wire
+from tests.support.ports import free_port
 
 RESPONSE = Response(201, ((b"Location", b"/1"),), b"body")
 numbers = itertools.count()
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=pytest.mark.xdist_group(f"{kind} alone")) for kind in KINDS],
+)
 def kind(request):
     return request.param
 
@@ -137,8 +141,8 @@ class TestScripts:
 
 
 class TestRefusals:
-    async def test_a_server_that_is_not_there(self, open_store, free_port):
-        store = open_store(f"redis://127.0.0.1:{free_port}")
+    async def test_a_server_that_is_not_there(self, open_store):
+        store = open_store(f"redis://127.0.0.1:{free_port()}")
         started = time.monotonic()
         for _ in range(5):
             with pytest.raises(StoreError) as caught:
@@ -422,7 +426,8 @@ class TestSentinel:
     async def test_a_master_that_was_demoted_is_left(self, sentinels, open_store):
         store = open_store(sentinels.url)
         assert await _is_granted(store)
-        sentinels.sentinels[0].command("SENTINEL", "FAILOVER", "main")
+        failover = ("SENTINEL", "FAILOVER", "main")  # refused until the replica is known well enough
+        await eventually(lambda: _agrees(sentinels.sentinels[0], *failover))
         await eventually(lambda: _is_replica(sentinels.servers[0]), within=40.0)
         await eventually(lambda: _is_granted(store))
 
@@ -438,18 +443,28 @@ class TestSentinel:
             await store.claim(new_claim())
 
 
+async def _agrees(server, *command):
+    return server.command(*command) == b"+OK\r\n"
+
+
 async def _is_replica(server):
     return server.command("ROLE").startswith(b"*5\r\n$5\r\nslave")
 
 
 class TestCluster:
+    @pytest.fixture(scope="class")
+    def whole(self, kind, tmp_path_factory):
+        """One for the tests that leave it as it is."""
+        with closing(Cluster(kind, tmp_path_factory.mktemp("cluster"))) as cluster:
+            yield cluster
+
     @pytest.fixture
     def cluster(self, kind, tmp_path):
-        cluster = Cluster(kind, tmp_path)
-        yield cluster
-        cluster.close()
+        with closing(Cluster(kind, tmp_path)) as cluster:
+            yield cluster
 
-    async def test_keys_that_have_moved_are_followed(self, cluster, open_store):
+    async def test_keys_that_have_moved_are_followed(self, whole, open_store):
+        cluster = whole
         store = open_store(cluster.url, key_prefix="m:")
         claims = [new_claim() for _ in range(30)]
         for claim in claims:
@@ -479,15 +494,14 @@ class TestCluster:
         assert answers.count(Settled.DONE) >= 20
         assert all(isinstance(answer, StoreError) for answer in answers if answer is not Settled.DONE)
 
-    async def test_a_cluster_that_is_down(self, cluster, open_store):
-        for node in cluster.nodes:
-            node.kill()
-        store = open_store(cluster.url)
+    async def test_a_cluster_that_is_down(self, open_store):
+        nodes = ",".join(f"127.0.0.1:{free_port()}" for _ in range(3))
+        store = open_store(f"redis+cluster://{nodes}")
         with pytest.raises(StoreError, match="no map of the cluster"):
             await store.claim(new_claim())
 
-    async def test_a_cluster_that_is_taken_for_a_single_server(self, cluster, open_store):
-        store = open_store(cluster.nodes[0].url)
+    async def test_a_cluster_that_is_taken_for_a_single_server(self, whole, open_store):
+        store = open_store(whole.nodes[0].url)
         answers = await asyncio.gather(*(store.claim(new_claim()) for _ in range(30)), return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, StoreError)]
         assert refused
@@ -522,10 +536,3 @@ def _in_slot(cluster, slot, prefix):
         claim = new_claim()
         if slot_of(f"{prefix}{claim.record_id}".encode()) == slot:
             return claim
-
-
-@pytest.fixture
-def free_port():
-    from tests.support.ports import free_port  # noqa: PLC0415 - the fixture has its name
-
-    return free_port()
