@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KINDS = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
 CLUSTER_NODES = 3
 SLOTS = 16_384
+_SOONER = ("publish-period", 100, "info-period", 200)
 
 
 def _binary(kind: str) -> str:
@@ -78,8 +79,10 @@ class Sentinels:
     """A master, a replica, and three sentinels that take half a second to believe in the master's death."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        self.servers = [Server(kind, folder)]
-        self.servers.append(Server(kind, folder, "--replicaof", "127.0.0.1", str(self.servers[0].port)))
+        at_once = ("--repl-diskless-sync-delay", "0")  # else it waits five seconds for further replicas
+        self.servers = [Server(kind, folder, *at_once)]
+        replica_of = ("--replicaof", "127.0.0.1", str(self.servers[0].port))
+        self.servers.append(Server(kind, folder, *at_once, *replica_of))
         self.sentinels = []
         for _ in range(3):
             configuration = folder / f"sentinel-{len(self.sentinels)}.conf"
@@ -118,7 +121,7 @@ class Sentinel(Server):
         eventually(self._answers, "the sentinel answers")
         # They tell each other of themselves every two seconds, and ask the servers every ten; when they do so
         # sooner, what they decide is the same. Those older than Redis 7 go on as they are.
-        self.command("SENTINEL", "DEBUG", "publish-period", 100, "info-period", 200)
+        self.command("SENTINEL", "DEBUG", *_SOONER)
 
 
 class Cluster:

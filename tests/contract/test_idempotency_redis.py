@@ -451,13 +451,14 @@ async def _is_replica(server):
     return server.command("ROLE").startswith(b"*5\r\n$5\r\nslave")
 
 
-class TestCluster:
-    @pytest.fixture(scope="class")
-    def whole(self, kind, tmp_path_factory):
-        """One for the tests that leave it as it is."""
-        with closing(Cluster(kind, tmp_path_factory.mktemp("cluster"))) as cluster:
-            yield cluster
+@pytest.fixture(scope="module")
+def whole(kind, tmp_path_factory):
+    """A cluster for the tests that leave it as it is."""
+    with closing(Cluster(kind, tmp_path_factory.mktemp("cluster"))) as cluster:
+        yield cluster
 
+
+class TestCluster:
     @pytest.fixture
     def cluster(self, kind, tmp_path):
         with closing(Cluster(kind, tmp_path)) as cluster:
