@@ -8,10 +8,10 @@ import socket
 import sys
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from sidecar.workers.link import Link, LinkLost
-from sidecar.workers.messages import Done, Report, Tell
+from sidecar.workers.messages import Report, Tell
 from sidecar.workers.restarts import Restarts
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class Worker:
         """
         if self._link is None:
             raise LinkLost("there is no process")
+        if self._answering is None or self._answering.done():
+            # It has ended, and :meth:`ended` has yet to see it. What is asked now would stay unanswered, and
+            # its successor's first answer be taken for the answer.
+            raise LinkLost("the process has ended")
         self._link.send(request, descriptors)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._unanswered.append(answer)
@@ -111,10 +115,13 @@ class Worker:
         """
         try:
             async with asyncio.timeout(_LONGEST):
-                return cast("Done", await answer).problem
+                done = await answer
         except TimeoutError:
             self.kill()
             raise LinkLost(f"no answer within {_LONGEST:g} s") from None
+        if isinstance(done, Report):
+            raise LinkLost("the process was told to end before it did so")
+        return done.problem
 
     async def look(self) -> None:
         """Bring the report up to date; of a worker that says nothing the last one stays."""
