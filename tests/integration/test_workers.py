@@ -62,8 +62,13 @@ def children_of(sidecar):
 
 
 def workers_of(sidecar):
-    """Process ids by the worker's number."""
-    return {line["worker"]: line["pid"] for line in sidecar.logs() if line["event"] == "worker started"}
+    """Process ids by the worker's number, once the log has arrived: it may be later than what it tells of."""
+
+    def told():
+        return {line["worker"]: line["pid"] for line in sidecar.logs() if line["event"] == "worker started"}
+
+    eventually(lambda: len(told()) == WORKERS, "each worker has been started")
+    return told()
 
 
 def runs(pid):
