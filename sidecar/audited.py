@@ -70,7 +70,7 @@ class AuditedRoute:
         trail = exchange.trail = Trail(self._audit, exchange, self._look)
         try:
             if self._waits or exchange.key is not None:
-                await self._in_task(exchange, trail)
+                await self._answer(exchange, trail)
             else:
                 trail.begun = True
                 await self._proxy.forward(exchange)
@@ -80,14 +80,6 @@ class AuditedRoute:
             raise
         finally:
             exchange.trail = None  # or each would keep the other until the garbage collector comes
-
-    async def _in_task(self, exchange: Exchange, trail: Trail) -> None:
-        """What waits for a disk, a store or another request does so in a task of its own."""
-        if exchange.has_task:
-            await self._answer(exchange, trail)
-        else:
-            exchange.has_task = True
-            await asyncio.get_running_loop().create_task(self._answer(exchange, trail))
 
     async def _answer(self, exchange: Exchange, trail: Trail) -> None:
         if exchange.key is not None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from sidecar.driver import PARK
 from sidecar.errors import (
     BadRequest,
     BodyTooLarge,
@@ -21,7 +22,6 @@ from sidecar.errors import (
     UpstreamTimeout,
 )
 from sidecar.net.deadlines import NEVER
-from sidecar.net.driver import PARK
 from sidecar.net.upstream import UPSTREAM_SIDE
 from sidecar.wire.body import chunk, last_chunk
 
@@ -90,7 +90,7 @@ class Exchange:
         reason: Code of a sidecar-made answer, in lower case.
         retry_skipped: Why a failed attempt was not tried again.
         sent: Whether any octet of the request may have reached an upstream.
-        has_task: Whether it runs in a task of its own, not in the connection's coroutine.
+        has_task: Whether it runs in a task, not in the coroutine of a client's connection.
         head_sent: Whether the client has been sent the response's head.
         request_sent: Whether the whole request has been written to the upstream.
         forwards_expect: Whether the upstream has been asked for a 100.

@@ -1,8 +1,7 @@
 """Requests with an idempotency key: executed at most once, and answered the same way every time.
 
-Such an exchange outlives its client. It runs in a task of its own, as it waits for the store; the coroutine
-of the client's connection waits for that task. When the connection is lost, the exchange is told that nobody
-reads its answer, and goes on.
+Such an exchange outlives its client: when the connection is lost, it is told that nobody reads its answer,
+and goes on. What holds it then is what it waits for: its upstream's connection, or the command to the store.
 """
 
 from __future__ import annotations

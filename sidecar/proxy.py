@@ -119,9 +119,7 @@ class Proxy:
             if audit is not None and audit.audits(head.method):
                 await audit.run(exchange)
             elif exchange.key is not None:
-                # It outlives its client and waits for a store: a task of its own.
-                exchange.has_task = True
-                await self._loop.create_task(self.keyed.run(exchange))
+                await self.keyed.run(exchange)
             elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
                 self._answer_open(exchange, seconds)
             else:

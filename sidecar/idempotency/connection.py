@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import hiredis
+
+from sidecar.driver import DirectFuture
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,20 +32,25 @@ def pack(arguments: tuple[Argument, ...]) -> bytes:
     return packed
 
 
-class Command(NamedTuple):
-    """A command that waits to be sent or answered.
+class Command(DirectFuture):
+    """A command that waits to be sent or answered; await it for the reply (an error reply as a result too).
+
+    Args:
+        packed: As it goes over the wire.
+        deadline: When nobody waits any more, in seconds of the loop's clock.
+        loop: The running loop.
 
     Attributes:
-        packed: As it goes over the wire.
-        answer: Gets the reply (an error reply as a result too), or an exception.
-        deadline: When nobody waits any more, in seconds of the loop's clock.
         sent: Whether it was on its way when a connection broke, so that it may have been carried out.
     """
 
-    packed: bytes
-    answer: asyncio.Future[Reply]
-    deadline: float
-    sent: bool = False
+    __slots__ = ("deadline", "packed", "sent")
+
+    def __init__(self, packed: bytes, deadline: float, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.packed = packed
+        self.deadline = deadline
+        self.sent = False
 
 
 class Connection(asyncio.Protocol):
@@ -100,9 +107,9 @@ class Connection(asyncio.Protocol):
             hiredis.ReplyError: The server says no.
             ConnectionError: The connection is gone.
         """
-        command = Command(pack(arguments), self._loop.create_future(), float("inf"))
+        command = Command(pack(arguments), float("inf"), self._loop)
         self.give(command)
-        reply = await command.answer
+        reply = await command
         if isinstance(reply, hiredis.HiredisError):
             raise reply
         return reply
@@ -130,9 +137,9 @@ class Connection(asyncio.Protocol):
                 if self._on_push is not None and _is_message(reply):
                     self._on_push(reply)
                     continue
-                answer = unanswered.popleft().answer
-                if not answer.done():
-                    answer.set_result(reply)
+                command = unanswered.popleft()
+                if not command.done():
+                    command.set_result(reply)  # who waits for it goes on now, and may give further commands
         except (hiredis.ProtocolError, IndexError):
             # Not Redis, or replies that nobody asked for: no later reply could be trusted.
             self.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
 from sidecar.errors import (
@@ -99,7 +100,9 @@ class Inquiry:
             RecordUnreadableError: The record cannot be read.
         """
         outcome = await self._look() if found is None else await self._meet(found)
-        return outcome if outcome is not None else await self._wait()
+        if outcome is not None:
+            return outcome
+        return await asyncio.create_task(self._wait())  # its timeouts need a current task
 
     async def decide(self, fingerprint: Fingerprint) -> Replay:
         """See :meth:`Undecided.decide`."""

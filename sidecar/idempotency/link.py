@@ -108,7 +108,7 @@ class Link:
         """Seconds of the loop's clock, by which deadlines go."""
         return self._loop.time()
 
-    def send(self, packed: bytes, patience: float) -> asyncio.Future[Reply]:
+    def send(self, packed: bytes, patience: float) -> Command:
         """Send a command that is packed already.
 
         Returns:
@@ -120,7 +120,7 @@ class Link:
             StoreError: The server is known to be out of reach, or too many commands wait for it already.
         """
         loop, connection = self._loop, self._connection
-        command = Command(packed, loop.create_future(), loop.time() + patience)
+        command = Command(packed, loop.time() + patience, loop)
         if connection is not None:
             if len(connection.unanswered) >= MOST_UNANSWERED:
                 raise StoreError("too many commands wait for Redis", reason="overloaded", maybe_done=False)
@@ -130,7 +130,7 @@ class Link:
         if not self._sweeping:
             self._sweeping = True
             loop.call_later(_SWEEP, self._sweep)
-        return command.answer
+        return command
 
     async def connected(self, seconds: float) -> bool:
         """Wait for a connection, ``seconds`` at most."""
@@ -188,7 +188,7 @@ class Link:
         self._connection = connection
         while self._waiting:
             command = self._waiting.popleft()
-            if not command.answer.done():  # what has timed out must not be carried out any more
+            if not command.done():  # what has timed out must not be carried out any more
                 connection.give(command)
 
     async def _open(self) -> Connection:
@@ -227,13 +227,13 @@ class Link:
         self.ahead = server_time - asked_at
 
     def _lost(self, connection: Connection) -> None:
-        unanswered = [
-            command._replace(sent=True) for command in connection.unanswered if not command.answer.done()
-        ]
+        unanswered = [command for command in connection.unanswered if not command.done()]
         if connection is not self._connection:  # it was never ours: its greeting failed
             for command in unanswered:
-                command.answer.set_exception(ConnectionResetError("Redis closed the connection"))
+                command.set_exception(ConnectionResetError("Redis closed the connection"))
             return
+        for command in unanswered:
+            command.sent = True
         self._connection = None
         self._waiting.extendleft(reversed(unanswered))
         if not self._closed:
@@ -242,24 +242,22 @@ class Link:
     def _refuse_waiting(self, message: str) -> None:
         while self._waiting:
             command = self._waiting.popleft()
-            if not command.answer.done():
-                command.answer.set_exception(StoreError(message, reason="refused", maybe_done=command.sent))
+            if not command.done():
+                command.set_exception(StoreError(message, reason="refused", maybe_done=command.sent))
 
     def _sweep(self) -> None:
         """Tell those who have waited long enough, and give up a connection that stays silent."""
         self._sweeping = False
         now, connection = self._loop.time(), self._connection
         unanswered = self._waiting if connection is None else connection.unanswered
-        for command in unanswered:
-            if command.deadline <= now and not command.answer.done():
+        for command in tuple(unanswered):  # who is told goes on at once, and may give further commands
+            if command.deadline <= now and not command.done():
                 maybe_done = command.sent or connection is not None
-                command.answer.set_exception(
-                    StoreError("Redis is silent", reason="timeout", maybe_done=maybe_done)
-                )
+                command.set_exception(StoreError("Redis is silent", reason="timeout", maybe_done=maybe_done))
         if connection is not None and unanswered and unanswered[0].deadline + _PATIENCE <= now:
             connection.abort()
             self._report_trouble()
-        if unanswered:
+        if unanswered and not self._sweeping:
             self._sweeping = True
             self._loop.call_later(_SWEEP, self._sweep)
 

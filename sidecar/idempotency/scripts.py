@@ -130,7 +130,7 @@ class ScriptRunner:
                 break
             if asking:
                 # The slot is on its way to this node, which serves it only to a command right after ASKING.
-                link.send(pack(("ASKING",)), patience).add_done_callback(_forget)
+                link.send(pack(("ASKING",)), patience)
             reply = await link.send(call, patience)
             if not isinstance(reply, hiredis.HiredisError):
                 return reply
@@ -150,14 +150,8 @@ class ScriptRunner:
         if link is not None:
             with suppress(StoreError):
                 packed = pack(("PUBLISH", channel, message))
-                link.send(packed, _TELL_TIMEOUT).add_done_callback(_forget)
+                link.send(packed, _TELL_TIMEOUT)
 
     async def aclose(self) -> None:
         """Close all links."""
         await self.servers.aclose()
-
-
-def _forget(answer: asyncio.Future[Reply]) -> None:
-    """Nobody is interested in how this command ends."""
-    if not answer.cancelled():
-        answer.exception()

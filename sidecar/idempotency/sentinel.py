@@ -74,5 +74,5 @@ class Sentinels:
 
 def _fail_unanswered(connection: Connection) -> None:
     for command in connection.unanswered:
-        if not command.answer.done():
-            command.answer.set_exception(ConnectionResetError("the sentinel closed the connection"))
+        if not command.done():
+            command.set_exception(ConnectionResetError("the sentinel closed the connection"))

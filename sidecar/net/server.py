@@ -8,9 +8,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from sidecar.driver import PARK, Driver
 from sidecar.errors import ClientGone, RequestTimeout, SidecarError
 from sidecar.net.deadlines import NEVER
-from sidecar.net.driver import PARK, Driver
 from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.wire.reader import RequestReader
 

@@ -3,6 +3,7 @@ import asyncio
 import hiredis
 import pytest
 
+from sidecar.driver import Driver
 from sidecar.idempotency.connection import Command, Connection, pack
 
 
@@ -32,9 +33,9 @@ class Playbook:
         self.connection.connection_made(self.transport)
 
     def give(self, *arguments):
-        command = Command(pack(arguments), self.loop.create_future(), 0.0)
+        command = Command(pack(arguments), 0.0, self.loop)
         self.connection.give(command)
-        return command.answer
+        return command
 
     def receive(self, data):
         self.connection.data_received(data)
@@ -69,6 +70,24 @@ async def test_a_cancelled_waiter_does_not_shift_the_replies_of_others():
     play.receive(b"+a\r\n+b\r\n+c\r\n")
     assert [answers[0].result(), answers[2].result()] == [b"a", b"c"]
     assert not play.connection.unanswered
+
+
+async def test_who_waits_goes_on_as_the_replies_come_and_may_give_further_commands():
+    play = Playbook()
+    told = []
+
+    async def story(number):
+        told.append(await play.give("GET", number))
+        told.append(await play.give("SET", number))
+
+    for number in (1, 2):
+        Driver(story(number), told.append).start()
+    play.receive(b"+a\r\n+b\r\n")
+    assert told == [b"a", b"b"]
+    await asyncio.sleep(0)
+    assert play.transport.writes[-1].count(b"SET") == 2
+    play.receive(b"+c\r\n+d\r\n")
+    assert told == [b"a", b"b", b"c", b"d"]
 
 
 async def test_an_error_reply_is_an_answer():
@@ -109,7 +128,7 @@ async def test_what_a_lost_connection_leaves_behind():
     play.receive(b"+a\r\n")
     play.connection.connection_lost(None)
     assert play.lost == [play.connection]
-    assert [command.answer for command in play.connection.unanswered] == answers[1:]
+    assert list(play.connection.unanswered) == answers[1:]
     play.connection.abort()
     await asyncio.sleep(0)
     assert play.transport.writes == []
