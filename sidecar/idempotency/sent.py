@@ -77,8 +77,8 @@ class SentKeys:
 
     def _place(self, record_id: str) -> tuple[bytes, int]:
         """The id's tag and where its row begins: the same in every process, unlike ``hash``."""
-        octets = record_id.encode()
-        return octets[:_TAG_BYTES], crc32(octets) % self._rows * _ROW_BYTES
+        tag = record_id.encode()[:_TAG_BYTES]
+        return tag, crc32(tag) % self._rows * _ROW_BYTES
 
 
 def _expiry_of(start: int, position: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sidecar.wire import grammar
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -119,8 +121,12 @@ class FieldRules:
         self._known: dict[bytes, tuple[bytes, bytes, bool]] = {}
         self.blocks: dict[bytes, Fields] = {b"": NO_FIELDS}
 
-    def sort(self, block: bytes) -> Fields:
-        """Take ``block`` (field lines, each with its CRLF, valid by the grammar) apart."""
+    def sort(self, block: bytes) -> Fields | None:
+        """Take ``block`` (field lines, each with its CRLF) apart; ``None`` if one breaks the grammar.
+
+        A line that has come before is good. A block as a whole is only recognised where nothing in it is new,
+        which is never so with a key or an id: most of its lines still are.
+        """
         passed, known = self._passed, self._known
         lines: list[bytes] = []
         special: dict[bytes, list[bytes]] = {}
@@ -132,6 +138,8 @@ class FieldRules:
                 continue
             found = known.get(line)
             if found is None:
+                if grammar.FIELD_LINE.fullmatch(line) is None:
+                    return None
                 familiar = False
                 found = self._take_apart(line)
             name, value, kept = found

@@ -11,9 +11,9 @@ import re
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110, section 5.6.2
 FIELD_VALUE = rb"[^\x00-\x08\x0a-\x1f\x7f]*+"  # RFC 9110, section 5.5: no control character but HTAB
 # RFC 9112, section 5: no white space before the colon, and no folding.
-_FIELD_LINES = rb"(?:" + TOKEN + rb":" + FIELD_VALUE + rb"\r\n)*+"
-FIELD_LINES = re.compile(_FIELD_LINES)
-TRAILER_LINES = re.compile(_FIELD_LINES + rb"\r\n")
+_FIELD_LINE = TOKEN + rb":" + FIELD_VALUE
+FIELD_LINE = re.compile(_FIELD_LINE)
+TRAILER_LINES = re.compile(rb"(?:" + _FIELD_LINE + rb"\r\n)*+\r\n")
 
 # RFC 9112, section 3. The target is any visible ASCII here; `head.py` looks at its form.
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~]++) HTTP/1\.([01])")

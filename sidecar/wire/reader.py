@@ -59,9 +59,7 @@ class _Reader:
     def _sort(self, block: bytes) -> Fields | None:
         """The field lines of a head, or ``None`` if they break the grammar. A block seen before is good."""
         fields = self._rules.blocks.get(block)
-        if fields is None and grammar.FIELD_LINES.fullmatch(block) is not None:
-            fields = self._rules.sort(block)
-        return fields
+        return fields if fields is not None else self._rules.sort(block)
 
 
 class RequestReader(_Reader):

@@ -43,8 +43,15 @@ class TestFieldRules:
         assert count == 3
 
     def test_only_space_and_tab_are_white_space(self, rules):
-        _, special, _ = sort(rules, b"Noted: \xa01\x85\x0b")
-        assert special == {b"noted": [b"\xa01\x85\x0b"]}
+        _, special, _ = sort(rules, b"Noted: \xa01\x85")
+        assert special == {b"noted": [b"\xa01\x85"]}
+
+    @pytest.mark.parametrize(
+        "line", [b"Noted", b"Noted : 1", b": 1", b" Noted: 1", b"Noted: \x0b", b"Noted: 1\r2", b"Noted: 1\n2", b""]
+    )
+    def test_a_line_that_breaks_the_grammar_spoils_the_block(self, rules, line):
+        for _ in range(2):
+            assert rules.sort(block_of(b"X-A: 1", line, b"Noted: 1")) is None
 
 
 class TestRememberedLines:
