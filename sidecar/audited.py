@@ -110,9 +110,10 @@ class AuditedRoute:
             raise
 
     async def _collect(self, exchange: Exchange, trail: Trail, response: ResponseHead) -> None:
-        assert exchange.upstream is not None
         collector = Collector(self._proxy, exchange, response, keep=self._audit.capture_limit)
-        trailers = await collector.take(exchange.upstream)
+        if not collector.take():
+            await exchange.wait()
+        trailers = collector.trailers
         self._attempts.end(exchange, None)
         exchange.arm(None, "total")
         body = collector.body()

@@ -8,7 +8,6 @@ from sidecar.wire.body import chunk, last_chunk
 
 if TYPE_CHECKING:
     from sidecar.exchange import Exchange
-    from sidecar.net.upstream import UpstreamConnection
     from sidecar.proxy import Proxy
     from sidecar.wire.head import ResponseHead
 
@@ -26,11 +25,23 @@ class Collector:
         streaming: Whether the response was too large, and its beginning is with the client already.
     """
 
-    __slots__ = ("_exchange", "_held", "_keep", "_pieces", "_proxy", "_response", "_size", "streaming")
+    __slots__ = (
+        "_exchange",
+        "_held",
+        "_keep",
+        "_pieces",
+        "_proxy",
+        "_response",
+        "_size",
+        "_upstream",
+        "streaming",
+    )
 
     def __init__(self, proxy: Proxy, exchange: Exchange, response: ResponseHead, *, keep: int) -> None:
+        assert exchange.upstream is not None
         self._proxy = proxy
         self._exchange = exchange
+        self._upstream = exchange.upstream
         self._response = response
         self._keep = keep
         self._pieces: list[bytes] = []
@@ -38,34 +49,40 @@ class Collector:
         self._held = b""
         self.streaming = False
 
-    async def take(self, upstream: UpstreamConnection) -> list[bytes]:
-        """Take the body to its end; returns its trailers.
+    def take(self) -> bool:
+        """Take the body; whether that was all of it. If not, its end ends the exchange's next wait.
 
         Raises:
-            SidecarError, ClientGone: It breaks off.
+            UpstreamProtocolError: There is more behind its end.
         """
-        exchange, response = self._exchange, self._response
+        exchange, response, upstream = self._exchange, self._response, self._upstream
         self._add(upstream.take_body())
         if upstream.reader.body.done:
             self._proxy.check_surplus(upstream)
-        else:
-            if response.length is not None and response.length > self._keep:
-                self._overflow()
-            exchange.expect_response_data(exchange.timeouts.idle)
-            upstream.relay_body(self._add)
-            await exchange.wait()
-        return upstream.reader.body.trailers
+            return True
+        if response.length is not None and response.length > self._keep:
+            self._overflow()
+        exchange.expect_response_data(exchange.timeouts.idle)
+        upstream.relay_body(self._add)
+        return False
+
+    @property
+    def trailers(self) -> list[bytes]:
+        """The body's, once it has ended; the exchange still has its upstream then."""
+        return self._upstream.reader.body.trailers
 
     def body(self) -> bytes | None:
         """The whole body; ``None`` if it was too large."""
-        return None if self.streaming else b"".join(self._pieces)
+        if self.streaming:
+            return None
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def answer(self, body: bytes | None, trailers: list[bytes]) -> None:
         """Let the client have all of the response, or its end.
 
         Args:
             body: From :meth:`body`.
-            trailers: From :meth:`take`.
+            trailers: From :attr:`trailers`.
         """
         if body is None:
             self._finish(trailers)

@@ -15,7 +15,7 @@ What has many answers to give, as a connection to a store has, gives them by :cl
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -59,17 +59,11 @@ class DirectFuture:
         self._driver: Driver | None = None
         self._callbacks: list[tuple[Callable[[Any], object], Context | None]] | None = None
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return cast("Generator[Any, Any, Any]", self)  # an iterator; nothing is ever sent or thrown into it
-
-    def __iter__(self) -> DirectFuture:
-        return self
-
-    def __next__(self) -> DirectFuture:
+    def __await__(self) -> Generator[DirectFuture, Any, Any]:
         if self._state == _PENDING:
             self._asyncio_future_blocking = True
-            return self
-        raise StopIteration(self.result())
+            yield self
+        return self.result()
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop that it belongs to."""

@@ -6,6 +6,7 @@ import os
 from time import time_ns
 
 _POOL_DIGITS = 8192
+_POOL_OCTETS = 4096
 _POOL_TAILS = 128
 
 
@@ -15,11 +16,13 @@ class RandomPool:
     Not safe across ``fork``: a child must forget the block, or two processes would give the same ids.
     """
 
-    __slots__ = ("_digits", "_millisecond", "_position", "_prefix", "_tails")
+    __slots__ = ("_digits", "_millisecond", "_octets", "_octets_used", "_position", "_prefix", "_tails")
 
     def __init__(self) -> None:
         self._digits = ""
         self._position = _POOL_DIGITS
+        self._octets = b""
+        self._octets_used = _POOL_OCTETS
         self._tails: list[bytes] = []
         self._millisecond = -1
         self._prefix = b""
@@ -33,6 +36,16 @@ class RandomPool:
             start, end = 0, count
         self._position = end
         return self._digits[start:end]
+
+    def octets(self, count: int) -> bytes:
+        """``count`` random octets (at most 4096)."""
+        start = self._octets_used
+        end = start + count
+        if end > _POOL_OCTETS:
+            self._octets = os.urandom(_POOL_OCTETS)
+            start, end = 0, count
+        self._octets_used = end
+        return self._octets[start:end]
 
     def uuid7(self) -> bytes:
         """See :func:`uuid7`."""
@@ -55,6 +68,7 @@ class RandomPool:
     def refill(self) -> None:
         """Forget what is left, as a child must after ``fork``."""
         self._position = _POOL_DIGITS
+        self._octets_used = _POOL_OCTETS
         self._tails = []
 
 
@@ -62,15 +76,13 @@ _pool = RandomPool()
 os.register_at_fork(after_in_child=_pool.refill)
 
 
-def random_bytes(count: int) -> bytes:
-    """``count`` random bytes, at most 4096."""
-    return bytes.fromhex(_pool.take(2 * count))
-
-
 def random_hex(count: int) -> str:
     """``count`` random bytes (at most 4096) in lower-case hexadecimal."""
     return _pool.take(2 * count)
 
+
+random_bytes = _pool.octets
+"""So many random bytes, at most 4096."""
 
 random_digits = _pool.take
 """So many random hexadecimal digits in lower case, at most 8192."""

@@ -16,10 +16,10 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss
-from sidecar.idempotency.engine import Replay, Undecided
+from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss, Response
+from sidecar.idempotency.engine import Replay, Undecided, is_heavy
 from sidecar.idempotency.execution import UNPROTECTED
-from sidecar.idempotency.fingerprint import Fingerprinter
+from sidecar.idempotency.fingerprint import Fingerprinter, take
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, phrase_of
 from sidecar.tracing.record import Link
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from sidecar.exchange import Exchange
     from sidecar.idempotency.engine import Engine
     from sidecar.idempotency.execution import Execution, UnprotectedExecution
-    from sidecar.net.upstream import UpstreamConnection
     from sidecar.proxy import Proxy
     from sidecar.wire.head import ResponseHead
 
@@ -49,8 +48,33 @@ class Keyed:
 
     async def run(self, exchange: Exchange) -> None:
         """Execute the request, replay its response, or refuse it."""
+        head, policy = exchange.head, exchange.plan.policy
         try:
-            outcome = await self._claim(exchange)
+            if head.expects_continue:
+                exchange.answer_expect()
+            whole = exchange.request_done or await self._read(exchange)
+            exchange.arm(None, "total")
+            exchange.outlives_client = True
+            body = exchange.body
+            types = head.values(b"content-type")
+            media_type = types[0] if types else b""
+            if not whole:
+                exchange.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
+                exchange.fingerprinter.update(body)
+                fingerprint = exchange.fingerprinter.provisional()
+            elif is_heavy(policy, body):
+                fingerprint = await self._engine.fingerprint(
+                    policy, head.method, head.target, media_type, body
+                )
+            else:
+                fingerprint = take(policy.kind, head.method, head.target, media_type, body)
+            outcome = await self._engine.claim(
+                policy,
+                self._record_id(exchange),
+                fingerprint,
+                exchange.correlation_id.decode(),
+                exchange.span,
+            )
             if isinstance(outcome, Undecided):
                 await exchange.drain_body()
                 assert exchange.fingerprinter is not None
@@ -63,62 +87,46 @@ class Keyed:
         else:
             await self._execute(exchange, outcome)
 
-    async def _claim(self, exchange: Exchange) -> Execution | UnprotectedExecution | Replay | Undecided:
-        head, policy = exchange.head, exchange.plan.policy
-        if head.expects_continue:
-            exchange.answer_expect()
-        if head.length is None or head.length <= BUFFERED_BODY:
-            whole = await exchange.read_body(BUFFERED_BODY + 1)
-        else:
-            await exchange.body_begins()
-            whole = False
-        exchange.arm(None, "total")
-        exchange.outlives_client = True
-        types = head.values(b"content-type")
-        media_type = types[0] if types else b""
-        assert exchange.key is not None
-        record_id = exchange.claim
-        if not record_id:
-            record_id = policy.record_id([head.values(name) for name in policy.scope], exchange.key)
-            exchange.claim = record_id
-        if whole:
-            fingerprint = await self._engine.fingerprint(
-                policy, head.method, head.target, media_type, exchange.body
-            )
-        else:
-            exchange.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
-            exchange.fingerprinter.update(exchange.body)
-            fingerprint = exchange.fingerprinter.provisional()
-        return await self._engine.claim(
-            policy, record_id, fingerprint, exchange.correlation_id.decode(), exchange.span
-        )
+    @staticmethod
+    async def _read(exchange: Exchange) -> bool:
+        """Read the body, or the beginning of one that streams; whether that is all of it."""
+        length = exchange.head.length
+        if length is None or length <= BUFFERED_BODY:
+            return await exchange.read_body(BUFFERED_BODY + 1)
+        await exchange.body_begins()
+        return False
+
+    @staticmethod
+    def _record_id(exchange: Exchange) -> str:
+        if not exchange.claim:
+            head, policy = exchange.head, exchange.plan.policy
+            assert exchange.key is not None
+            exchange.claim = policy.record_id([head.values(name) for name in policy.scope], exchange.key)
+        return exchange.claim
 
     # --- execute ----------------------------------------------------------------------------------------
 
     async def _execute(self, exchange: Exchange, execution: Execution | UnprotectedExecution) -> None:
         if not execution.protected:
             exchange.notes += _UNPROTECTED
+        head_came = False
         try:
             if exchange.trail is not None:
                 await exchange.trail.begin()
             response = await self._proxy.send(exchange)
-        except (SidecarError, ClientGone) as error:
-            raise await self._settle_failure(exchange, execution, error, head_came=False) from error
-        upstream = exchange.upstream
-        assert upstream is not None
-        try:
+            head_came = True
             if is_event_stream(response):
                 execution = await self._give_up(exchange, execution)
                 if exchange.trail is not None:
                     await exchange.trail.end(response, None)
-                await self._stream(exchange, upstream, response)
+                await self._stream(exchange, response)
             else:
-                await self._collect(exchange, execution, upstream, response)
-        except (SidecarError, ClientGone) as error:
-            self._attempts.end(exchange, error)
-            raise await self._settle_failure(exchange, execution, error, head_came=True) from error
+                await self._collect(exchange, execution, response)
         except BaseException as error:
-            self._attempts.end(exchange, error)
+            if head_came:
+                self._attempts.end(exchange, error)
+            if isinstance(error, SidecarError | ClientGone):
+                raise await self._settle_failure(exchange, execution, error, head_came=head_came) from error
             raise
         self._proxy.count_key(exchange, execution.result)
 
@@ -142,15 +150,13 @@ class Keyed:
         return told or error
 
     async def _collect(
-        self,
-        exchange: Exchange,
-        execution: Execution | UnprotectedExecution,
-        upstream: UpstreamConnection,
-        response: ResponseHead,
+        self, exchange: Exchange, execution: Execution | UnprotectedExecution, response: ResponseHead
     ) -> None:
         """Take the whole response, settle the key, and only then let the client see its end."""
         collector = Collector(self._proxy, exchange, response, keep=KEPT_BODY)
-        trailers = await collector.take(upstream)
+        if not collector.take():
+            await exchange.wait()
+        trailers = collector.trailers
         fingerprinter, request_done = exchange.fingerprinter, exchange.request_done
         self._attempts.end(exchange, None)
         exchange.arm(None, "settled")
@@ -162,8 +168,11 @@ class Keyed:
             await exchange.trail.end(response, body)
         if body is None:
             await execution.complete_without_body(response.status)
-        elif not await execution.complete(response.status, _pairs(response.fields.lines), body):
-            exchange.notes += _NOT_STORED
+        else:
+            fields = response.fields
+            headers = exchange.plan.policy.replayable_lines(fields.raw, fields.lines)
+            if not await execution.keep(Response(response.status, headers, body)):
+                exchange.notes += _NOT_STORED
         collector.answer(body, trailers)
 
     @staticmethod
@@ -177,8 +186,10 @@ class Keyed:
         exchange.outlives_client = False
         return UNPROTECTED
 
-    async def _stream(self, exchange: Exchange, upstream: UpstreamConnection, response: ResponseHead) -> None:
+    async def _stream(self, exchange: Exchange, response: ResponseHead) -> None:
         """Pass an event stream on as it comes, as long as the client is there."""
+        upstream = exchange.upstream
+        assert upstream is not None
         if exchange.detached:
             raise ClientGone
         first = upstream.take_body()
@@ -219,15 +230,6 @@ class Keyed:
                 b"HTTP/1.1 %d %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
                 % (replay.status, phrase_of(replay.status), fields, original, replay.body)
             )
-
-
-def _pairs(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
-    """Field lines as names and values."""
-    pairs = []
-    for line in lines:
-        name, _, value = line.partition(b":")
-        pairs.append((name, value.strip(b" \t")))
-    return pairs
 
 
 def _loss(error: SidecarError | ClientGone, *, head_came: bool) -> Loss:

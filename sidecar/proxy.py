@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic, time_ns
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.attempts import Attempts
 from sidecar.correlation import choose
@@ -42,6 +42,8 @@ from sidecar.wire.remains import remains
 from sidecar.wire.writer import response_head
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from sidecar.dlq.hook import DeadLetterHook
     from sidecar.idempotency.engine import Engine
     from sidecar.log import Log
@@ -225,9 +227,9 @@ class Proxy:
             raise
         self._attempts.end(exchange, None)
 
-    async def send(self, exchange: Exchange) -> ResponseHead:
+    def send(self, exchange: Exchange) -> Coroutine[Any, Any, ResponseHead]:
         """Send the request upstream and return the head of its response; :meth:`Attempts.end` ends it."""
-        return await self._attempts.send(exchange, self._request_fields(exchange))
+        return self._attempts.send(exchange, self._request_fields(exchange))
 
     def _request_fields(self, exchange: Exchange) -> bytes:
         """The field lines that the sidecar adds to a request, beside those of a single attempt."""

@@ -25,7 +25,7 @@ from __future__ import annotations
 from functools import lru_cache
 from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.idempotency.core import (
     ForeignRecordError,
@@ -57,6 +57,8 @@ LOSSES = {
 
 _LOSS_OF = {b"-": None, **{letter: loss for loss, letter in LOSSES.items()}}
 _TAIL = Struct(">BHHHIBB")
+_MOST_ENCODED: Final = 64
+_ENCODED: Final[dict[int, tuple[Headers, bytes]]] = {}
 _COUNT = Struct(">H")
 _FINGERPRINT_START = HEAD_BYTES + _TAIL.size
 
@@ -73,19 +75,30 @@ def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
         lengths = _TAIL.pack(len(fingerprint), len(route), len(correlation_id), 0, 0, 0, len(span))
         return b"".join((lengths, fingerprint, route, correlation_id, span))
     status, headers, body = response
-    fields = [part for line in headers for part in line]
-    table = _table(len(fields)).pack(len(headers), *map(len, fields))
-    names_and_values = b"".join(fields)
+    encoded = _encode_headers(headers)
     lengths = _TAIL.pack(
         len(fingerprint),
         len(route),
         len(correlation_id),
         status,
-        len(table) + len(names_and_values),
+        len(encoded),
         body is not None,
         len(span),
     )
-    return b"".join((lengths, fingerprint, route, correlation_id, span, table, names_and_values, body or b""))
+    return b"".join((lengths, fingerprint, route, correlation_id, span, encoded, body or b""))
+
+
+def _encode_headers(headers: Headers) -> bytes:
+    """A table of lengths, then names and values. A tuple that comes again is known by sight."""
+    known = _ENCODED.get(id(headers))
+    if known is not None:
+        return known[1]
+    fields = [part for line in headers for part in line]
+    encoded = b"".join((_table(len(fields)).pack(len(headers), *map(len, fields)), *fields))
+    if len(_ENCODED) >= _MOST_ENCODED:
+        _ENCODED.clear()
+    _ENCODED[id(headers)] = headers, encoded  # which keeps the tuple, and so its id
+    return encoded
 
 
 def decode(record_id: str, encoded: bytes, now: int, *, brief: bool = False) -> Record | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK
 from sidecar.idempotency.core import TOKEN_BYTES, RecordUnreadableError
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "Execution", "Replay", "Undecided", "UnprotectedExecution"]
 
-_HEAVY_BODY = (
-    64 << 10
-)  # bytes; putting a larger one into canonical form would hold up the loop for milliseconds
+_HEAVY_BODY: Final = 64 << 10
+_RAW: Final = Kind.RAW
+_FRESH: Final = Granted.FRESH
+
+
+def is_heavy(policy: RoutePolicy, body: bytes) -> bool:
+    """Whether the body's fingerprint takes so long that it would hold up the loop for milliseconds."""
+    return len(body) > _HEAVY_BODY and policy.kind is not _RAW
 
 
 class Engine:
@@ -90,7 +95,7 @@ class Engine:
         self, policy: RoutePolicy, method: bytes, target: bytes, media_type: bytes, body: bytes
     ) -> Fingerprint:
         """The fingerprint of a request whose whole body is at hand (see :func:`fingerprint.take`)."""
-        if policy.kind is not Kind.RAW and len(body) > _HEAVY_BODY:
+        if is_heavy(policy, body):
             return await asyncio.to_thread(take, policy.kind, method, target, media_type, body)
         return take(policy.kind, method, target, media_type, body)
 
@@ -133,8 +138,15 @@ class Engine:
         try:
             found = None
             if record_id not in ledger.running:
-                found = await ledger.ask(claim)
-                if found is Granted.FRESH and not ledger.knows(record_id):
+                started = ledger.now()
+                try:
+                    found = await self.store.claim(claim)  # `Ledger.ask` without a coroutine of its own
+                except BaseException as error:
+                    ledger.asked_in_vain(claim, error)
+                    raise
+                finally:
+                    ledger.asked(started)
+                if found is _FRESH and not ledger.knows(record_id):
                     return ledger.begin(policy, claim)  # the way of almost every request
             return await Inquiry(ledger, policy, claim, fingerprint).answer(found)
         except StoreError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import OutcomeUnknown
 from sidecar.idempotency.core import Loss, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from sidecar.idempotency.fingerprint import Fingerprint
     from sidecar.idempotency.ledger import Ledger
@@ -61,29 +61,27 @@ class Execution:
         self.claim = self.claim._replace(fingerprint=fingerprint.value)
         await self._ledger.amend(self)
 
-    async def complete(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+    def complete(
+        self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+    ) -> Coroutine[Any, Any, bool]:
         """The whole response is here. A status that the policy does not keep frees the key.
 
         Returns:
             ``False`` if the response could not be stored now; the answer is then marked as not stored.
         """
-        policy = self.policy
-        if not policy.keeps(status):
-            await self.release()
-            return True
-        if not self._done:
-            self._done = True
-            response = Response(status, policy.replayable(headers), body)
-            self.result = await self._ledger.complete(self, response)
-        return self.result != "not_stored"
+        return self.keep(Response(status, self.policy.replayable(headers), body))
 
-    async def complete_without_body(self, status: int) -> bool:
+    def complete_without_body(self, status: int) -> Coroutine[Any, Any, bool]:
         """A response too large to keep is about to end; like :meth:`complete`, but it cannot be replayed."""
-        if not self.policy.keeps(status):
+        return self.keep(Response(status, (), None))
+
+    async def keep(self, response: Response) -> bool:
+        """The same for a response whose headers are those that are replayed."""
+        if not self.policy.keeps(response.status):
             await self.release()
         elif not self._done:
             self._done = True
-            self.result = await self._ledger.complete(self, Response(status, (), None))
+            self.result = await self._ledger.complete(self, response)
         return self.result != "not_stored"
 
     async def release(self) -> None:
@@ -151,6 +149,10 @@ class UnprotectedExecution:
         return True
 
     async def complete_without_body(self, status: int) -> bool:  # noqa: ARG002
+        """Nothing to keep."""
+        return True
+
+    async def keep(self, response: Response) -> bool:  # noqa: ARG002
         """Nothing to keep."""
         return True
 

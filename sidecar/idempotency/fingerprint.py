@@ -17,10 +17,10 @@ not.
 from __future__ import annotations
 
 import enum
-import hashlib
 from functools import lru_cache
+from hashlib import sha256
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from sidecar.idempotency.canonical import canonical_form, canonical_json
 from sidecar.idempotency.core import BUFFERED_BODY, ForeignRecordError, Match, NewerRecordError
@@ -48,7 +48,8 @@ class Kind(enum.IntEnum):
 
 
 _LABELS = {kind: f"sidecar-fingerprint/{VERSION}/{kind.name.lower()}\n".encode() for kind in Kind}
-_RAW_LABEL = _LABELS[Kind.RAW]
+_RAW: Final = Kind.RAW
+_RAW_LABEL: Final = _LABELS[Kind.RAW]
 
 
 class Fingerprint:
@@ -137,13 +138,15 @@ def take(kind: Kind, method: bytes, target: bytes, media_type: bytes, body: byte
         media_type: The ``Content-Type`` field's value, empty if there is none.
         body: Without transfer coding.
     """
-    if kind is not Kind.RAW or len(body) > BUFFERED_BODY:
+    if kind is not _RAW or len(body) > BUFFERED_BODY:
         fingerprinter = Fingerprinter(kind, method, target, media_type)
         fingerprinter.update(body)
         request = None if len(body) > BUFFERED_BODY else (method, target, media_type, body)
         return Fingerprint(fingerprinter.finish().value, request)
-    head = _RAW_LABEL + _describe(method, target, _normalise(media_type))
-    digest = hashlib.sha256(b"".join((head, body, _BODY_LENGTH.pack(len(body))))).digest()
+    normal = _normalise(media_type)
+    lengths = _LENGTHS.pack(len(method), len(target), len(normal))
+    parts = (_RAW_LABEL, lengths, method, target, normal, body, _BODY_LENGTH.pack(len(body)))
+    digest = sha256(b"".join(parts)).digest()
     return Fingerprint(_RAW_PREFIX + digest, (method, target, media_type, body))
 
 
@@ -189,7 +192,7 @@ class Fingerprinter:
         return bytes((VERSION, self._kind | flags))
 
     def _head(self) -> bytes:
-        return hashlib.sha256(self._description).digest()[:_HEAD_BYTES]
+        return sha256(self._description).digest()[:_HEAD_BYTES]
 
 
 class _Body(Protocol):
@@ -206,7 +209,7 @@ class _RawBody:
     __slots__ = ("_hash", "_length")
 
     def __init__(self, description: bytes) -> None:
-        self._hash = hashlib.sha256(_RAW_LABEL + description)
+        self._hash = sha256(_RAW_LABEL + description)
         self._length = 0
 
     def update(self, data: bytes) -> None:
@@ -249,7 +252,7 @@ class _HeldBody:
         if canonical is None:
             return self._as_raw().digest()
         length = _BODY_LENGTH.pack(len(canonical))
-        return hashlib.sha256(_LABELS[self._kind] + self._description + canonical + length).digest()
+        return sha256(_LABELS[self._kind] + self._description + canonical + length).digest()
 
     def _as_raw(self) -> _RawBody:
         raw = _RawBody(self._description)
@@ -271,8 +274,8 @@ class _MultipartBody:
         self._rest = (
             b"\r\n"  # the first delimiter may stand at the very beginning, without a line end before it
         )
-        self._outer = hashlib.sha256(_LABELS[Kind.MULTIPART] + description)
-        self._piece = hashlib.sha256()
+        self._outer = sha256(_LABELS[Kind.MULTIPART] + description)
+        self._piece = sha256()
         self._piece_length = 0
         self._raw: _RawBody | None = _RawBody(description)
 
@@ -303,7 +306,7 @@ class _MultipartBody:
 
     def _cut(self) -> None:
         self._outer.update(_BODY_LENGTH.pack(self._piece_length) + self._piece.digest())
-        self._piece = hashlib.sha256()
+        self._piece = sha256()
         self._piece_length = 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.idempotency.core import RecordUnreadableError
 from sidecar.idempotency.execution import NEVER, Execution
@@ -24,6 +24,10 @@ MOST_PENDING_BYTES = 64 << 20
 _FIRST_DELAY = 0.05
 _LONGEST_DELAY = 2.0
 _CLOCK_DRIFT = 0.001  # the sidecar's memory must not outlive the store's record, however their clocks differ
+
+# An enumeration's members are looked up by a function of their class, which every request would pay for.
+_DONE: Final = Settled.DONE
+_GONE: Final = Settled.GONE
 
 _logger = logging.getLogger(__name__)
 
@@ -111,15 +115,23 @@ class Ledger:
         started = self.now()
         try:
             return await self.store.claim(claim, over=over, watched=watched)
-        except StoreError as error:
-            if error.maybe_done:
-                self.abandon(claim)
-            raise
-        except asyncio.CancelledError:
-            self.abandon(claim)
+        except BaseException as error:
+            self.asked_in_vain(claim, error)
             raise
         finally:
-            self._observe("claim", self.now() - started)
+            self.asked(started)
+
+    def asked(self, started: float) -> None:
+        """A claim that was made at ``started`` has been answered, or is not waited for any more."""
+        self._observe("claim", self.now() - started)
+
+    def asked_in_vain(self, claim: Claim, error: BaseException) -> None:
+        """``claim`` was not answered. Where it may be granted all the same, take it back."""
+        if isinstance(error, StoreError):
+            if error.maybe_done:
+                self.abandon(claim)
+        elif isinstance(error, asyncio.CancelledError):
+            self.abandon(claim)
 
     def remembers(self, record_id: str) -> bool:
         """Whether the key was sent from here, whatever the store says."""
@@ -158,22 +170,26 @@ class Ledger:
     async def complete(self, execution: Execution, response: Response) -> str:
         """Keep the response; ``executed``, or ``not_stored`` if the store did not take it now."""
         execution.renew_at = NEVER
-        self._remember(execution.claim)
+        claim = execution.claim
         started = self.now()
+        self._remember(claim, started)
         try:
-            settled = await self.store.complete(execution.claim, response)
+            settled = await self.store.complete(claim, response)
         except BaseException as error:
-            self._postpone(_Pending(execution.claim, response, execution))
+            self._postpone(_Pending(claim, response, execution))
             if isinstance(error, StoreError):
                 return "not_stored"
             raise
         finally:
             self._observe("complete", self.now() - started)
-        if settled is Settled.GONE:
-            self._postpone(_Pending(execution.claim, response, execution))
-            return "not_stored"
-        self._finish(execution, settled)
-        return "executed" if settled is Settled.DONE else "not_stored"
+        if settled is _DONE:
+            self._finish(execution, settled)
+            return "executed"
+        if settled is _GONE:
+            self._postpone(_Pending(claim, response, execution))
+        else:
+            self._finish(execution, settled)
+        return "not_stored"
 
     async def release(self, execution: Execution) -> None:
         """Free the key."""
@@ -197,7 +213,7 @@ class Ledger:
         if execution.policy.reexecute:
             self._forget(execution.claim)
         else:
-            self._remember(execution.claim)
+            self._remember(execution.claim, self.now())
         started = self.now()
         try:
             await self.store.mark_unknown(execution.claim, loss)
@@ -255,17 +271,17 @@ class Ledger:
             return await self.store.complete(claim, response)
         return Settled.LOST
 
-    def _finish(self, execution: Execution, settled: Settled = Settled.DONE) -> None:
+    def _finish(self, execution: Execution, settled: Settled = _DONE) -> None:
         """The store knows, or will find out by itself."""
         execution.response = None
         if self.running.get(execution.claim.record_id) is execution:
             del self.running[execution.claim.record_id]
         execution.wake()
-        if settled is not Settled.DONE:
+        if settled is not _DONE:
             _logger.warning("%r was not stored: its record was settled otherwise", execution)
 
-    def _remember(self, claim: Claim) -> None:
-        self._sent.add(claim.record_id, self.now() + claim.ttl * (1 - _CLOCK_DRIFT))
+    def _remember(self, claim: Claim, now: float) -> None:
+        self._sent.add(claim.record_id, now + claim.ttl * (1 - _CLOCK_DRIFT))
 
     def _forget(self, claim: Claim) -> None:
         if self._shared:

@@ -32,6 +32,10 @@ _NEVER_REPLAYED = frozenset({
 
 _KEPT, _DROPPED, _NOMINATES = "kept", "dropped", "nominates others to be dropped"
 
+# An upstream's answers have the same fields for as long as their Date is the same. Secrets are not kept.
+_REMEMBERED = 64
+_REMEMBERED_LENGTH = 2048
+
 _LENGTH = Struct(">I")
 
 
@@ -77,6 +81,7 @@ class RoutePolicy:
     replay_set_cookie: bool = False
     correlation_header: bytes = b"x-correlation-id"
     _fate: Callable[[bytes], object] = field(init=False, repr=False, compare=False)
+    _recent: dict[bytes, Headers] = field(init=False, repr=False, compare=False)
     _namespace: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,6 +89,7 @@ class RoutePolicy:
         if not self.replay_set_cookie:
             dropped |= {b"set-cookie"}
         object.__setattr__(self, "_fate", lru_cache(maxsize=1024)(partial(_fate, dropped)))
+        object.__setattr__(self, "_recent", {})
         object.__setattr__(self, "_namespace", _framed([self.service.encode(), self.route.encode()]))
 
     def applies(self, method: bytes) -> bool:
@@ -137,6 +143,17 @@ class RoutePolicy:
                 return self._replayable_but(_nominated(headers), headers)
         return tuple(kept)
 
+    def replayable_lines(self, block: bytes, lines: Sequence[bytes]) -> Headers:
+        """The same for field lines; ``block`` is all of them. One that came before is answered at once."""
+        headers = self._recent.get(block)
+        if headers is None:
+            headers = self.replayable([_name_and_value(line) for line in lines])
+            if len(block) <= _REMEMBERED_LENGTH and b"set-cookie" not in block.lower():
+                if len(self._recent) >= _REMEMBERED:
+                    self._recent.clear()
+                self._recent[block] = headers
+        return headers
+
     def _replayable_but(self, nominated: frozenset[bytes], headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         return tuple(
             line for line in headers if self._fate(line[0]) is _KEPT and line[0].lower() not in nominated
@@ -149,6 +166,11 @@ def _fate(dropped: frozenset[bytes], name: bytes) -> object:
     if lowered == b"connection":
         return _NOMINATES
     return _DROPPED if lowered in dropped else _KEPT
+
+
+def _name_and_value(line: bytes) -> tuple[bytes, bytes]:
+    name, _, value = line.partition(b":")
+    return name, value.strip(b" \t")
 
 
 def _framed(values: Sequence[bytes]) -> bytes:

@@ -1,5 +1,6 @@
 import pytest
 
+from sidecar.idempotency import codec
 from sidecar.idempotency.codec import HEAD_BYTES, decode, encode_tail
 from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, Response, State
 from sidecar.idempotency.store import Claim
@@ -89,3 +90,10 @@ def test_headers_that_do_not_fill_their_place():
     whole = record(b"C", response=Response(200, ((b"ab", b"cd"),), b""))
     with pytest.raises(ForeignRecordError, match="damaged"):
         decode(ID, whole.replace(b"\0\0\0\2\0\0\0\2", b"\0\0\0\2\0\0\0\1"), 0)
+
+
+def test_what_is_remembered_of_headers_is_bounded():
+    for number in range(200):
+        response = Response(200, ((b"x-a", b"%d" % number),), b"")
+        assert decode(ID, record(b"C", response=response), 0).response == response
+        assert len(codec._ENCODED) <= 64

@@ -82,3 +82,31 @@ def test_the_configured_correlation_header_is_not_replayed():
     assert policy.replayable([(b"X-Trace", b"1"), (b"X-Correlation-ID", b"2")]) == (
         (b"X-Correlation-ID", b"2"),
     )
+
+
+class TestLines:
+    LINES = (b"Content-Type: text/plain", b"Date: now", b"X-A:\t1 ")
+
+    @pytest.fixture
+    def policy(self):
+        return RoutePolicy(service="shop", route="orders")
+
+    def ask(self, policy, *lines):
+        return policy.replayable_lines(b"\r\n".join(lines) + b"\r\n", lines)
+
+    def test_they_are_taken_apart(self, policy):
+        for _ in range(2):
+            assert self.ask(policy, *self.LINES) == ((b"Content-Type", b"text/plain"), (b"X-A", b"1"))
+
+    def test_the_same_lines_give_the_same_object(self, policy):
+        assert self.ask(policy, *self.LINES) is self.ask(policy, *self.LINES)
+
+    @pytest.mark.parametrize("line", [b"set-COOKIE: session=secret", b"X-A: " + b"a" * 2048])
+    def test_neither_cookies_nor_long_ones_are_remembered(self, policy, line):
+        self.ask(policy, *self.LINES, line)
+        assert policy._recent == {}
+
+    def test_what_is_remembered_is_bounded(self, policy):
+        for number in range(200):
+            self.ask(policy, b"X-A: %d" % number)
+            assert len(policy._recent) <= 64

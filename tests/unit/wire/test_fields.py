@@ -47,7 +47,8 @@ class TestFieldRules:
         assert special == {b"noted": [b"\xa01\x85"]}
 
     @pytest.mark.parametrize(
-        "line", [b"Noted", b"Noted : 1", b": 1", b" Noted: 1", b"Noted: \x0b", b"Noted: 1\r2", b"Noted: 1\n2", b""]
+        "line",
+        [b"Noted", b"Noted : 1", b": 1", b" Noted: 1", b"Noted: \x0b", b"Noted: 1\r2", b"Noted: 1\n2", b""],
     )
     def test_a_line_that_breaks_the_grammar_spoils_the_block(self, rules, line):
         for _ in range(2):
