@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from sidecar.settings.mistake import Mistake, Path
     from sidecar.settings.overlay import Overlay
     from sidecar.settings.yaml_source import Document, Tree
@@ -20,10 +24,18 @@ class Sources:
 
     def merge(self) -> dict[str, Tree]:
         """The values of all sources, flags over environment over file."""
-        tree = self._document.tree
-        for overlay in reversed(self._overlays):
-            tree = _put_over(tree, overlay.tree)
-        return tree
+        layers = [*(overlay.tree for overlay in self._overlays), self._document.tree]
+
+        class Merged(BaseSettings):
+            model_config = SettingsConfigDict(extra="allow")
+
+            @classmethod
+            def settings_customise_sources(
+                cls, settings_cls: type[BaseSettings], *_args: Any, **_kwargs: Any
+            ) -> tuple[PydanticBaseSettingsSource, ...]:
+                return tuple(_Layer(settings_cls, tree) for tree in layers)
+
+        return Merged().model_extra or {}
 
     def origin(self, path: Path) -> str:
         """Where ``path``, or the nearest place around it that was written down, comes from."""
@@ -54,13 +66,15 @@ class Sources:
         return (0, int(line[1])) if line else (1, 0)
 
 
-def _put_over(below: dict[str, Tree], above: dict[str, Tree]) -> dict[str, Tree]:
-    """``above`` where it says something, ``below`` for the rest; lists are taken whole."""
-    merged = dict(below)
-    for key, value in above.items():
-        known = merged.get(key)
-        if isinstance(known, dict) and isinstance(value, dict):
-            merged[key] = _put_over(known, value)
-        else:
-            merged[key] = value
-    return merged
+class _Layer(PydanticBaseSettingsSource):
+    """One source's values, as pydantic-settings takes them."""
+
+    def __init__(self, settings_cls: type[BaseSettings], tree: dict[str, Tree]) -> None:
+        super().__init__(settings_cls)
+        self._tree = tree
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        return self._tree.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._tree
