@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from struct import Struct
+from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import IdempotencyKeyInvalid
 
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_KEY_LENGTH = 255
+
+_LENGTH: Final = Struct(">I")
 
 _VISIBLE = range(0x21, 0x7F)
 # A bare key is more than an RFC 8941 token may be (clients send UUIDs that begin with a digit, and base64),
@@ -46,6 +50,22 @@ def parse_key(values: Sequence[bytes]) -> bytes:
     if not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise _invalid(f"an Idempotency-Key has 1 to {MAX_KEY_LENGTH} characters, this one has {len(key)}")
     return key
+
+
+def record_id(namespace: bytes, caller: Sequence[Sequence[bytes]], key: bytes) -> str:
+    """See :meth:`RoutePolicy.record_id`.
+
+    What is hashed: ``namespace``, which says where it ends; for each header the number of its values, and
+    each of them with its length; the key. Numbers have four octets.
+    """
+    parts = [namespace]
+    for values in caller:
+        parts.append(_LENGTH.pack(len(values)))
+        for value in values:
+            parts.append(_LENGTH.pack(len(value)))
+            parts.append(value)
+    parts.append(key)
+    return sha256(b"".join(parts)).hexdigest()
 
 
 def _read_string(value: bytes) -> bytes:

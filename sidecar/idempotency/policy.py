@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from struct import Struct
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.errors import IdempotencyKeyMissing
 from sidecar.idempotency.fingerprint import Kind
-from sidecar.idempotency.key import parse_key
+from sidecar.idempotency.key import parse_key, record_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,13 +118,7 @@ class RoutePolicy:
             caller: For each header of ``scope``, in order, the values it has in the request (none if absent).
             key: The parsed key.
         """
-        parts = [self._namespace]
-        for values in caller:
-            parts.append(_LENGTH.pack(len(values)))
-            for value in values:
-                parts += (_LENGTH.pack(len(value)), value)
-        parts.append(key)
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+        return record_id(self._namespace, caller, key)
 
     def keeps(self, status: int) -> bool:
         """Whether a response with ``status`` is kept; otherwise the key is free again."""

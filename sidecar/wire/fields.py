@@ -37,6 +37,8 @@ REQUEST_FIELDS: Final[Mapping[bytes, bool]] = {
     b"http2-settings": REMOVED,
     b"idempotency-key": NOTED,
     b"accept": NOTED,
+    b"authorization": NOTED,
+    b"content-type": NOTED,
 }
 RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"connection": REMOVED,

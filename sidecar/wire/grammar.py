@@ -24,8 +24,6 @@ STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: (" + FIELD_VALUE +
 BARE_LINE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")
 FORBIDDEN_OCTET = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
-DIGITS = re.compile(rb"[0-9]{1,18}")  # 18 digits: no body is longer than 2**59 octets
-
 # RFC 9112, section 7.1; 15 hexadecimal digits are below 2**60. White space is allowed around `;` and `=` by
 # the grammar (BWS), but never at the end of the line, where parsers have been seen to differ.
 _QUOTED = rb'"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\[^\x00-\x08\x0a-\x1f\x7f])*+"'

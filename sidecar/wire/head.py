@@ -29,6 +29,10 @@ _SETTLED: Final = frozenset(
 )
 _GOOD_HOSTS: Final[set[bytes]] = set()
 _REMEMBERED_HOSTS: Final = 256
+_REQUEST_LINES: Final[dict[bytes, tuple[bytes, bytes, int, bytes]]] = {}
+_REMEMBERED_LINES: Final = 1024
+_REMEMBERED_LINE_LENGTH: Final = 200
+_MOST_DIGITS: Final = 18  # no body is longer than 2**59 octets
 _STATUS_LINES: Final[dict[bytes, tuple[int, bytes, int]]] = {}
 _REMEMBERED_STATUS_LINES: Final = 256
 
@@ -159,19 +163,17 @@ def parse_request(line: bytes, fields: Fields, limits: Limits) -> RequestHead:
         HeadersTooLarge: There are more than ``limits.headers`` fields.
         NotSupported: The method is CONNECT.
     """
-    match = grammar.REQUEST_LINE.fullmatch(line)
-    if match is None:
-        raise _diagnose_request_line(line)
+    method, target, minor, path = _REQUEST_LINES.get(line) or _parse_request_line(line)
     if len(line) > limits.request_line:
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
-    method, target, minor = match.groups()
-    head = RequestHead(method, target, 1 if minor == b"1" else 0, fields)
+    head = RequestHead(method, target, minor, fields)
     if fields.count > limits.headers:
         raise HeadersTooLarge(f"more than {limits.headers} header fields", reason="headers")
     special = head.special
     if method == b"CONNECT":
         raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
-    _settle_target(head)
+    _settle_host(head)
+    head.path = path or _settle_target(head)
     if special.keys().isdisjoint(_SETTLED):
         return head
     if b"connection" in special or b"upgrade" in special:
@@ -192,8 +194,26 @@ def head_too_large(limits: Limits) -> HeadersTooLarge:
     return HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
 
 
-def _settle_target(head: RequestHead) -> None:
-    """One host, well-formed, and a target in origin-form (RFC 9112, section 3.2)."""
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int, bytes]:
+    """Method, target, minor version, and the path if the target is plainly one and nothing else.
+
+    Lines that come again and again are remembered; queries, which may hold secrets, never are.
+    """
+    match = grammar.REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise _diagnose_request_line(line)
+    method, target, minor = match.groups()
+    is_path = target[:1] == b"/" and b"?" not in target and b"#" not in target
+    parsed = (method, target, int(minor), target if is_path else b"")
+    if is_path and len(line) <= _REMEMBERED_LINE_LENGTH:
+        if len(_REQUEST_LINES) >= _REMEMBERED_LINES:
+            _REQUEST_LINES.clear()
+        _REQUEST_LINES[line] = parsed
+    return parsed
+
+
+def _settle_host(head: RequestHead) -> None:
+    """One host, well-formed (RFC 9112, section 3.2)."""
     hosts = head.special.get(b"host")
     if hosts is None:
         if head.minor == 1:
@@ -204,13 +224,17 @@ def _settle_target(head: RequestHead) -> None:
         host = head.host = hosts[0]
         if host not in _GOOD_HOSTS:
             _check_host(host)
+
+
+def _settle_target(head: RequestHead) -> bytes:
+    """Bring the target to origin-form (RFC 9112, section 3.2); its path."""
     target = head.target
     if b"#" in target:
         raise BadRequest("the request target has a fragment", reason="target")
     if target[:1] != b"/":
         target = _settle_absolute(head)
     query = target.find(b"?")
-    head.path = target if query < 0 else target[:query]
+    return target if query < 0 else target[:query]
 
 
 def _check_host(host: bytes) -> None:
@@ -280,7 +304,7 @@ def _settle_request_length(head: RequestHead) -> None:
         head.length = None
         return
     assert lengths is not None
-    if len(lengths) != 1 or grammar.DIGITS.fullmatch(lengths[0]) is None:
+    if len(lengths) != 1 or not _is_number(lengths[0]):
         raise BadRequest("Content-Length is not one decimal number", reason="content_length")
     head.length = int(lengths[0])
 
@@ -320,6 +344,11 @@ def _parse_status_line(line: bytes) -> tuple[int, bytes, int]:
     return parsed
 
 
+def _is_number(value: bytes) -> bool:
+    """Whether ``value`` is decimal digits, and not too many of them."""
+    return value.isdigit() and len(value) <= _MOST_DIGITS  # octets: none but ASCII's digits count
+
+
 def _is_bodiless(status: int) -> bool:
     """Whether a response with ``status`` never has a body (RFC 9110, section 6.4.1)."""
     return status < 200 or status == 204 or status == 304  # noqa: PLR1714, PLR2004 - quicker than a set; named by the RFC
@@ -334,7 +363,7 @@ def _settle_response_length(head: ResponseHead, method: bytes) -> None:
             raise UpstreamProtocolError(
                 "Content-Length together with Transfer-Encoding", reason="framing", sent=True
             )
-        if len(lengths) != 1 or grammar.DIGITS.fullmatch(lengths[0]) is None:
+        if len(lengths) != 1 or not _is_number(lengths[0]):
             raise UpstreamProtocolError(
                 "Content-Length is not one number", reason="content_length", sent=True
             )
