@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from sidecar.audit import delivery as delivery_module
 from sidecar.audit import recorder as recorder_module
 from sidecar.audit.delivery import Delivery
 from sidecar.audit.hook import AuditPlan
@@ -108,6 +109,7 @@ async def running(folder):
 def _at_once(monkeypatch):
     monkeypatch.setattr(recorder_module, "_GATHER", 0)
     monkeypatch.setattr(recorder_module, "_RETRY", 0)
+    monkeypatch.setattr(delivery_module, "_IDLE", 0.01)
 
 
 def begin(plan: AuditPlan, correlation_id: bytes = b"corr", **options):
@@ -473,15 +475,18 @@ async def test_of_two_workers_one_delivers_for_both(tmp_path):
 
 async def test_a_database_that_hangs_does_not_hold_up_the_end(tmp_path, monkeypatch):
     async with running(tmp_path) as trail:
+        answers = asyncio.Event()
 
         async def hang(_rows):
-            await asyncio.Event().wait()
+            await answers.wait()
+            return []
 
         monkeypatch.setattr(trail.database, "write", hang)
         plan = trail.plan()
         plan.finish(begin(plan), 201, RESPONSE)
         await trail.recorder.close(0.05)
         assert trail.log.said == [("audit_rows_left_in_spool", {"waiting": 1})]
+        answers.set()
 
 
 async def test_a_task_that_dies_is_told(tmp_path, monkeypatch):
