@@ -365,7 +365,7 @@ class Load:
         turn = 0
         try:
             # Pauses, because it is the reloads that are tested, not the machine.
-            while not self._stop.wait(0.02):
+            while not self._stop.wait(0.1):
                 converse(turn)
                 turn += 1
                 self.served += 1
