@@ -27,11 +27,12 @@ def server(request, tmp_path):
 
 @pytest.fixture
 def start(start_sidecar, upstream, server):
-    def start(url=None, *, takeover="2s", expect_ready=True, folder=None, **subscription):
+    def start(url=None, *, takeover="2s", expect_ready=True, folder=None, store_timeout="1s", **subscription):
         wanted = {"type": TYPE, "path": HOOK, "upstream": "app", **subscription}
         sections = config_for(
             url or upstream.url,
             store=server.url,
+            store_timeout=store_timeout,
             service="requests",
             events={"subscriptions": [wanted], "takeover": takeover},
         )
@@ -153,7 +154,7 @@ def test_while_redis_is_away_events_go_to_the_spool_and_leave_it_in_order(start,
 
 
 def test_a_frozen_redis(start, upstream, server):
-    sidecar = start()
+    sidecar = start(store_timeout="300ms")
     publish(sidecar)
     upstream.wait_request(HOOK)
     server.freeze()

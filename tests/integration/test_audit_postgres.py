@@ -59,7 +59,10 @@ FROM generate_series(1, {0})
 """
 
 
-@pytest.fixture(scope="module", params=installations())
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.xdist_group(f"audit {name}")) for name in installations()],
+)
 def cluster(request):
     cluster = Cluster(installations()[request.param])
     yield cluster

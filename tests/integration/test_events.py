@@ -219,7 +219,7 @@ def test_order_is_kept_within_a_partition(start, upstream):
 
 def test_an_open_breaker_pauses_and_spends_no_attempt(start, upstream):
     sidecar = start({"max_attempts": 1})
-    hold(sidecar, "forced_open")
+    hold(sidecar, "forced_open", "3s")  # after which a subscription asks again, or after five
     ids = [publish(sidecar, {"n": number}) for number in range(3)]
     eventually(lambda: report(sidecar)["paused_for"] > 0, "the subscription pauses")
     assert "CIRCUIT_OPEN" in report(sidecar)["last_error"]
@@ -232,8 +232,8 @@ def test_an_open_breaker_pauses_and_spends_no_attempt(start, upstream):
     assert sidecar.metric("event_deliveries_total", outcome="paused") >= 1
 
 
-def hold(sidecar, mode):
-    content = {"mode": mode, "reason": "test", **({} if mode == "auto" else {"for": "1m"})}
+def hold(sidecar, mode, lasting="1m"):
+    content = {"mode": mode, "reason": "test", **({} if mode == "auto" else {"for": lasting})}
     assert ask(sidecar, "PUT", "/admin/upstreams/app/breaker", json=content).status_code == 200
 
 
