@@ -7,28 +7,42 @@ import os
 import pty
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
+from tests.support.pair import STEADY
 from tests.support.ports import free_port
-from tests.support.sidecar import config_for
+from tests.support.sidecar import Sidecar, config_for
 from tests.support.upstream import Upstream
 
 TYPE = "HTTP_REQUEST"
 
+pytestmark = pytest.mark.xdist_group("dlq command")
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def port():
     """Where the upstream will be, once it is there."""
     return free_port()
 
 
-@pytest.fixture
-def sidecar(start_sidecar, port):
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, port):
     config = config_for(f"http://127.0.0.1:{port}")
-    config["upstreams"]["app"] |= {"retry": {"max_attempts": 1}, "breaker": {"failure_threshold": 1000}}
+    config["upstreams"]["app"] |= STEADY
     config["routes"][0]["dead_letter"] = True
-    return start_sidecar(config)
+    with closing(Sidecar(config, tmp_path_factory.mktemp("sidecar"))) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def sidecar(shared):
+    """As if it had just been started: there are no dead letters, and its breaker is left alone."""
+    for record in shared.get(f"/admin/dlq/{TYPE}?limit=1000").json()["items"]:
+        shared.ask("DELETE", f"/admin/dlq/{TYPE}/{record['id']}?reason=test").raise_for_status()
+    shared.ask("PUT", "/admin/upstreams/app/breaker", json={"mode": "auto"}).raise_for_status()
+    return shared
 
 
 @pytest.fixture
