@@ -139,7 +139,16 @@ async def ask_gently(port, count):
 
 async def settled(sidecar, hosts):
     """Wait until nothing is held or open any more, on either side."""
-    await asyncio.to_thread(eventually, lambda: not held(sidecar), "nothing is held")
+    found = [{}]
+
+    def nothing_is_held():
+        found[0] = held(sidecar)
+        return not found[0]
+
+    try:
+        await asyncio.to_thread(eventually, nothing_is_held, "nothing is held", every=0.02)
+    except AssertionError as late:
+        raise AssertionError(f"still held: {found[0]}") from late
     await asyncio.to_thread(
         eventually, lambda: not any(host.connections for host in hosts), "no connection is open"
     )
