@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from time import time_ns
+from typing import Final
 
-_POOL_DIGITS = 8192
-_POOL_OCTETS = 4096
-_POOL_TAILS = 128
+_POOL_DIGITS: Final = 8192
+_POOL_OCTETS: Final = 4096
+_POOL_TAILS: Final = 128
 
 
 class RandomPool:
@@ -72,7 +73,7 @@ class RandomPool:
         self._tails = []
 
 
-_pool = RandomPool()
+_pool: Final = RandomPool()
 os.register_at_fork(after_in_child=_pool.refill)
 
 
@@ -81,13 +82,13 @@ def random_hex(count: int) -> str:
     return _pool.take(2 * count)
 
 
-random_bytes = _pool.octets
+random_bytes: Final = _pool.octets
 """So many random bytes, at most 4096."""
 
-random_digits = _pool.take
+random_digits: Final = _pool.take
 """So many random hexadecimal digits in lower case, at most 8192."""
 
-uuid7_octets = _pool.uuid7
+uuid7_octets: Final = _pool.uuid7
 """The octets of :func:`uuid7`, for the wire."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from sidecar.collector import Collector
+from sidecar.digits import decimal
 from sidecar.errors import (
     ClientGone,
     SidecarError,
@@ -218,8 +219,9 @@ class Keyed:
         exchange.status = replay.status
         exchange.bytes_out = len(replay.body)
         exchange.head_sent = True
-        lines = b"".join([b"%b: %b\r\n" % pair for pair in replay.headers])
-        length = b"" if replay.status in _WITHOUT_LENGTH else b"Content-Length: %d\r\n" % len(replay.body)
+        status, body = replay.status, replay.body
+        lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in replay.headers])
+        length = b"" if status in _WITHOUT_LENGTH else b"Content-Length: %b\r\n" % decimal(len(body))
         close = b"" if connection.persistent else b"Connection: close\r\n"
         if connection.persistent and exchange.head.minor == 0:
             close = b"Connection: keep-alive\r\n"
@@ -227,8 +229,8 @@ class Keyed:
         fields = lines + length + DATE.line() + close + exchange.added + exchange.notes
         if not exchange.detached:
             connection.write(
-                b"HTTP/1.1 %d %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
-                % (replay.status, phrase_of(replay.status), fields, original, replay.body)
+                b"HTTP/1.1 %b %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
+                % (decimal(status), phrase_of(status), fields, original, body)
             )
 
 

@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 REFUSED: Final = 0
 """What :meth:`Breaker.admit` returns instead of a permit. Every permit is positive, hence true."""
 
-LONGEST_OPEN_TIME = 120.0
+LONGEST_OPEN_TIME: Final = 120.0
 """Seconds that the open time doubles up to, unless ``reset_timeout`` itself is longer."""
 
-OPEN_TIME_JITTER = 0.1
+OPEN_TIME_JITTER: Final = 0.1
 """The open time is up to this share longer or shorter, so that many sidecars do not probe in step."""
 
 _UNCOUNTED: Final = 1  # a permit of generation 0: lets the call pass, and its result never counts
 _NEVER: Final = 2**62
-_RANDOM = SystemRandom()
+_RANDOM: Final = SystemRandom()
 
 
 def _ignore(_: Transition) -> None:

@@ -10,17 +10,17 @@ filled for, so that no worker has to clear another's when the breaker changes it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from sidecar.scoreboard.row import Cells
 
-BUCKETS = 10
+BUCKETS: Final = 10
 
 # A ring: its generation, then the buckets, each of four cells.
 _SLOT, _CALLS, _FAILURES, _SLOW = range(4)
-_BUCKET_CELLS = 4
-RING_CELLS = 1 + BUCKETS * _BUCKET_CELLS
+_BUCKET_CELLS: Final = 4
+RING_CELLS: Final = 1 + BUCKETS * _BUCKET_CELLS
 
 
 class WindowTotals(NamedTuple):

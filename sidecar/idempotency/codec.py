@@ -40,12 +40,15 @@ from sidecar.idempotency.core import (
 if TYPE_CHECKING:
     from sidecar.idempotency.store import Claim
 
-MAGIC = b"SI"
-VERSION = b"1"
-HEAD_BYTES = 49
-FREED = b"F"
-STATES = {b"E": State.EXECUTING, b"C": State.COMPLETED, b"U": State.UNKNOWN}
-LOSSES = {
+MAGIC: Final = b"SI"
+VERSION: Final = b"1"
+HEAD_BYTES: Final = 49
+FREED: Final = b"F"
+# Members are looked up by a function of their class, for which every replay would pay.
+_EXECUTING: Final = State.EXECUTING
+_COMPLETED: Final = State.COMPLETED
+STATES: Final = {b"E": _EXECUTING, b"C": _COMPLETED, b"U": State.UNKNOWN}
+LOSSES: Final = {
     Loss.LEASE: b"l",
     Loss.TIMEOUT: b"t",
     Loss.RESET: b"r",
@@ -55,12 +58,12 @@ LOSSES = {
     Loss.FORGOTTEN: b"f",
 }
 
-_LOSS_OF = {b"-": None, **{letter: loss for loss, letter in LOSSES.items()}}
-_TAIL = Struct(">BHHHIBB")
+_LOSS_OF: Final = {b"-": None, **{letter: loss for loss, letter in LOSSES.items()}}
+_TAIL: Final = Struct(">BHHHIBB")
 _MOST_ENCODED: Final = 64
 _ENCODED: Final[dict[int, tuple[Headers, bytes]]] = {}
-_COUNT = Struct(">H")
-_FINGERPRINT_START = HEAD_BYTES + _TAIL.size
+_COUNT: Final = Struct(">H")
+_FINGERPRINT_START: Final = HEAD_BYTES + _TAIL.size
 
 
 def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
@@ -143,14 +146,14 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
     if len(encoded) < (headers_start if brief else body_start):
         raise ValueError("it is cut short")
     response = lease_until = settled_at = None
-    if state is State.COMPLETED:
+    if state is _COMPLETED:
         headers = () if brief else _decode_headers(encoded, headers_start, body_start)
         response = Response(status, headers, encoded[body_start:] if kept and not brief else None)
-    if state is State.EXECUTING and moment > now:
+    if state is _EXECUTING and moment > now:
         lease_until = moment / 1000
     else:
         settled_at = moment / 1000
-        if state is State.EXECUTING:
+        if state is _EXECUTING:
             state, loss = State.UNKNOWN, Loss.LEASE
     return Record(
         record_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import hiredis
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 Argument = bytes | str | int
 Reply = Any
 
-_NOTHING = object()
-_KEEPALIVE_IDLE = 30  # seconds before the kernel asks whether a silent peer is still there
+_NOTHING: Final = object()
+_KEEPALIVE_IDLE: Final = 30  # seconds before the kernel asks whether a silent peer is still there
 
 
 def pack(arguments: tuple[Argument, ...]) -> bytes:

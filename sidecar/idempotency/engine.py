@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK
-from sidecar.idempotency.core import TOKEN_BYTES, RecordUnreadableError
+from sidecar.idempotency.core import TOKEN_BYTES, Record, RecordUnreadableError
 from sidecar.idempotency.execution import UNPROTECTED, Execution, UnprotectedExecution
 from sidecar.idempotency.fingerprint import Kind, take
 from sidecar.idempotency.inquiry import Inquiry, Replay, Undecided, store_down
@@ -148,7 +148,9 @@ class Engine:
                     ledger.asked(started)
                 if found is _FRESH and not ledger.knows(record_id):
                     return ledger.begin(policy, claim)  # the way of almost every request
-            return await Inquiry(ledger, policy, claim, fingerprint).answer(found)
+            inquiry = Inquiry(ledger, policy, claim, fingerprint)
+            replay = inquiry.replay(found) if isinstance(found, Record) else None
+            return replay or await inquiry.answer(found)
         except StoreError as error:
             if policy.store_open and not ledger.knows(record_id):
                 return UNPROTECTED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.errors import OutcomeUnknown
 from sidecar.idempotency.core import Loss, Response
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from sidecar.idempotency.store import Claim
 
 
-RENEWALS_PER_LEASE = 3
+RENEWALS_PER_LEASE: Final = 3
 """A lease is renewed when a third of it is used up, so two attempts may fail before it runs out."""
 
-NEVER = float("inf")
+NEVER: Final = float("inf")
 
 
 class Execution:
@@ -163,4 +163,4 @@ class UnprotectedExecution:
         """The plain error stands."""
 
 
-UNPROTECTED = UnprotectedExecution()
+UNPROTECTED: Final = UnprotectedExecution()

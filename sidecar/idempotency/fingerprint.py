@@ -25,17 +25,19 @@ from typing import Final, NamedTuple, Protocol
 from sidecar.idempotency.canonical import canonical_form, canonical_json
 from sidecar.idempotency.core import BUFFERED_BODY, ForeignRecordError, Match, NewerRecordError
 
-VERSION = 1
+VERSION: Final = 1
 
-_STREAMED = 0x10
-_HEAD_BYTES = 16
-_DIGEST_BYTES = 32
-_PREFIX_BYTES = 2
+_STREAMED: Final = 0x10
+_HEAD_BYTES: Final = 16
+_DIGEST_BYTES: Final = 32
+_PREFIX_BYTES: Final = 2
 
-_LONGEST_BOUNDARY = 70  # RFC 2046, section 5.1.1
+_LONGEST_BOUNDARY: Final = 70  # RFC 2046, section 5.1.1
 
-_LENGTHS = Struct(">HIH")  # of method, target and media type; heads are bounded far below these widths
-_BODY_LENGTH = Struct(">Q")
+SAME: Final = Match.SAME
+
+_LENGTHS: Final = Struct(">HIH")  # of method, target and media type; heads are bounded far below these widths
+_BODY_LENGTH: Final = Struct(">Q")
 
 
 class Kind(enum.IntEnum):
@@ -47,7 +49,7 @@ class Kind(enum.IntEnum):
     MULTIPART = 4
 
 
-_LABELS = {kind: f"sidecar-fingerprint/{VERSION}/{kind.name.lower()}\n".encode() for kind in Kind}
+_LABELS: Final = {kind: f"sidecar-fingerprint/{VERSION}/{kind.name.lower()}\n".encode() for kind in Kind}
 _RAW: Final = Kind.RAW
 _RAW_LABEL: Final = _LABELS[Kind.RAW]
 
@@ -84,7 +86,7 @@ class Fingerprint:
             ForeignRecordError: ``stored`` is not a fingerprint.
         """
         if stored == self.value and not self.is_provisional:
-            return Match.SAME
+            return SAME
         mine, theirs = _Parts.read(self.value), _Parts.read(stored)
         multipart = Kind.MULTIPART in (mine.kind, theirs.kind)
         if mine.streamed != theirs.streamed and not multipart:
@@ -339,4 +341,4 @@ def _without_boundary(media_type: bytes) -> tuple[bytes, bytes]:
     return b";".join([essence, *others]), boundary
 
 
-_RAW_PREFIX = bytes((VERSION, Kind.RAW))
+_RAW_PREFIX: Final = bytes((VERSION, Kind.RAW))

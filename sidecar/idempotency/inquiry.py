@@ -13,6 +13,7 @@ from sidecar.errors import (
     StoreUnavailable,
 )
 from sidecar.idempotency.core import Loss, Record, RecordUnreadableError, State, Verdict, judge
+from sidecar.idempotency.fingerprint import SAME
 from sidecar.idempotency.store import Granted, StoreError
 
 if TYPE_CHECKING:
@@ -90,6 +91,13 @@ class Inquiry:
         self._fingerprint = fingerprint
         self._body_gone = False
         self._result = "replayed"
+
+    def replay(self, record: Record) -> Replay | None:
+        """The response in ``record``, if that is plainly what the request is told: almost always."""
+        response = record.response
+        if response is None or response.body is None:
+            return None
+        return self._replay(record) if self._fingerprint.compare(record.fingerprint) is SAME else None
 
     async def answer(self, found: Granted | Record | None) -> Execution | Replay | Undecided:
         """What the request may do or is told, having found ``found`` (``None``: it has not looked yet).

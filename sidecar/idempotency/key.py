@@ -11,17 +11,17 @@ from sidecar.errors import IdempotencyKeyInvalid
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_KEY_LENGTH = 255
+MAX_KEY_LENGTH: Final = 255
 
 _LENGTH: Final = Struct(">I")
 
-_VISIBLE = range(0x21, 0x7F)
+_VISIBLE: Final = range(0x21, 0x7F)
 # A bare key is more than an RFC 8941 token may be (clients send UUIDs that begin with a digit, and base64),
 # but nothing that could be read as a list, as parameters or as a broken string.
-_BARE = bytes(octet for octet in _VISIBLE if octet not in b'",;\\')
+_BARE: Final = bytes(octet for octet in _VISIBLE if octet not in b'",;\\')
 # RFC 8941, section 3.3.3: unescaped = %x20-21 / %x23-5B / %x5D-7E
-_UNESCAPED = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
-_ESCAPABLE = b'"\\'
+_UNESCAPED: Final = bytes(octet for octet in range(0x20, 0x7F) if octet not in b'"\\')
+_ESCAPABLE: Final = b'"\\'
 
 
 def parse_key(values: Sequence[bytes]) -> bytes:

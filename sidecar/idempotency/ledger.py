@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from sidecar.idempotency.sent import SentKeys
     from sidecar.idempotency.store import Claim, IdempotencyStore
 
-MOST_PENDING = 10_000
-MOST_PENDING_BYTES = 64 << 20
+MOST_PENDING: Final = 10_000
+MOST_PENDING_BYTES: Final = 64 << 20
 
-_FIRST_DELAY = 0.05
-_LONGEST_DELAY = 2.0
-_CLOCK_DRIFT = 0.001  # the sidecar's memory must not outlive the store's record, however their clocks differ
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 2.0
+# The sidecar's memory must not outlive the store's record, however their clocks differ.
+_CLOCK_DRIFT: Final = 0.001
 
 # An enumeration's members are looked up by a function of their class, which every request would pay for.
 _DONE: Final = Settled.DONE

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import hiredis
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     from sidecar.idempotency.address import Credentials, Endpoint
 
-MOST_UNANSWERED = 10_000
+MOST_UNANSWERED: Final = 10_000
 """Commands that may wait for one server; more are refused."""
 
-_CONNECT_TIMEOUT = 1.0
-_FIRST_DELAY = 0.02
-_LONGEST_DELAY = 0.5
-_SWEEP = 0.05  # seconds between two looks at deadlines, while any command waits
-_PATIENCE = 1.0  # seconds after which a connection whose oldest command has timed out is given up
+_CONNECT_TIMEOUT: Final = 1.0
+_FIRST_DELAY: Final = 0.02
+_LONGEST_DELAY: Final = 0.5
+_SWEEP: Final = 0.05  # seconds between two looks at deadlines, while any command waits
+_PATIENCE: Final = 1.0  # seconds after which a connection whose oldest command has timed out is given up
 
 # What a server answers when it cannot be used, as opposed to not having understood. Before Redis 7 a script's
 # error stands somewhere inside the message of another.
-_REASONS = {
+_REASONS: Final = {
     "OOM": "full",
     "READONLY": "read_only",
     "MISCONF": "read_only",

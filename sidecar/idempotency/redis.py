@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import hiredis
 
@@ -31,22 +31,23 @@ if TYPE_CHECKING:
     from sidecar.idempotency.connection import Reply
     from sidecar.idempotency.core import Loss, Record, Response, State
 
-_CLAIM = Script("claim", arguments=7)
-_RENEW = Script("renew", arguments=3)
-_AMEND = Script("amend", arguments=2)
-_COMPLETE = Script("complete", arguments=3)
-_RELEASE = Script("release", arguments=1)
-_MARK_UNKNOWN = Script("mark_unknown", arguments=3)
-_GET = Script("get", arguments=0)
-_RESOLVE = Script("resolve", arguments=3)
-_FREE = Script("free", arguments=0)
+_CLAIM: Final = Script("claim", arguments=7)
+_RENEW: Final = Script("renew", arguments=3)
+_AMEND: Final = Script("amend", arguments=2)
+_COMPLETE: Final = Script("complete", arguments=3)
+_RELEASE: Final = Script("release", arguments=1)
+_MARK_UNKNOWN: Final = Script("mark_unknown", arguments=3)
+_GET: Final = Script("get", arguments=0)
+_RESOLVE: Final = Script("resolve", arguments=3)
+_FREE: Final = Script("free", arguments=0)
 
 # What the scripts return.
-_DONE_AND_WATCHED = 2
-_SETTLED = {0: Settled.GONE, 1: Settled.DONE, _DONE_AND_WATCHED: Settled.DONE, 3: Settled.LOST}
-_GRANTED = {1: Granted.FRESH, 2: Granted.AGAIN}
+_DONE_AND_WATCHED: Final = 2
+_SETTLED: Final = {0: Settled.GONE, 1: Settled.DONE, _DONE_AND_WATCHED: Settled.DONE, 3: Settled.LOST}
+_GRANTED: Final = {1: Granted.FRESH, 2: Granted.AGAIN}
 
-_SUBSCRIBE_PATIENCE = 0.5  # seconds; without the subscription a duplicate that waits looks again by itself
+# Seconds; without the subscription a duplicate that waits looks again by itself.
+_SUBSCRIBE_PATIENCE: Final = 0.5
 
 
 class RedisIdempotencyStore:
@@ -95,7 +96,7 @@ class RedisIdempotencyStore:
                 latest,
             )
             reply = await link.send(_CLAIM.by_name + arguments, claim.timeout)
-            if isinstance(reply, hiredis.HiredisError):
+            if type(reply) is not int and isinstance(reply, hiredis.HiredisError):
                 reply = await runner.insist(reply, link, _CLAIM, arguments, claim.timeout)
             if type(reply) is int:
                 return _GRANTED[reply]
@@ -259,7 +260,7 @@ class RedisIdempotencyStore:
         runner = self._runner or self._start()
         link = runner.servers.link(key) or await runner.servers.find(key)
         reply = await link.send(script.by_name + arguments, claim.timeout)
-        if isinstance(reply, hiredis.HiredisError):
+        if type(reply) is not int and isinstance(reply, hiredis.HiredisError):
             try:
                 reply = await runner.insist(reply, link, script, arguments, claim.timeout)
             except ForeignRecordError:

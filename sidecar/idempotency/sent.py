@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import mmap
 from struct import Struct
+from typing import Final
 from zlib import crc32
 
-_PLACES = 8  # ids in a row
-_TAG_BYTES = 16  # of an id's hexadecimal digits: 64 bits
-_TAGS_BYTES = _PLACES * _TAG_BYTES
-_EXPIRIES = Struct(f"={_PLACES}d")
-_EXPIRY = Struct("=d")
-_ROW_BYTES = _TAGS_BYTES + _EXPIRIES.size
-_FREE = b"\0"
-_CAPACITY = 1 << 18
+_PLACES: Final = 8  # ids in a row
+_TAG_BYTES: Final = 16  # of an id's hexadecimal digits: 64 bits
+_TAGS_BYTES: Final = _PLACES * _TAG_BYTES
+_EXPIRIES: Final = Struct(f"={_PLACES}d")
+_EXPIRY: Final = Struct("=d")
+_ROW_BYTES: Final = _TAGS_BYTES + _EXPIRIES.size
+_FREE: Final = b"\0"
+_CAPACITY: Final = 1 << 18
 
 
 class SentKeys:

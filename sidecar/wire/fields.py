@@ -61,7 +61,7 @@ RESPONSE_FIELDS: Final[Mapping[bytes, bool]] = {
     b"x-dead-letter-id": REMOVED,
 }
 
-_NEVER_NOMINATED = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
+_NEVER_NOMINATED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te", b""))
 
 # What frames and routes a message is not the client's to remove, and a key that only this hop is to see is
 # heeded here all the same: no request that carries one runs unprotected without a word.
