@@ -18,7 +18,8 @@ from sidecar.failures import circuit_open, classify, outcome_of
 from sidecar.metrics.outcomes import RETRY_OUTCOMES
 from sidecar.net.deadlines import NEVER
 from sidecar.retry.policy import DEDUPED_METHODS, FailedAttempt, Skip
-from sidecar.tracing.record import AttemptRecord, SpanEvent
+from sidecar.tracing.facts import AttemptRecord
+from sidecar.tracing.record import SpanEvent
 from sidecar.wire.writer import request_head
 
 if TYPE_CHECKING:
@@ -244,8 +245,9 @@ class Attempts:
     def _note_transition(exchange: Exchange, host: UpstreamHost, before: int) -> None:
         """If it was this attempt that changed its breaker's state, its span tells of that."""
         records = exchange.attempt_records
-        stats = host.breaker.stats(monotonic())
-        if records and stats.state.value != _PHASES[before]:
+        now = monotonic()
+        if records and host.breaker.phase(now) != before:
+            stats = host.breaker.stats(now)
             told = {"before": _PHASES[before], "after": stats.state.value, "cause": stats.reason.value}
             event = SpanEvent(time_ns(), "circuit breaker", {**told, **asdict(stats.counts)})
             records[-1].events.append(event)

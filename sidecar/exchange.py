@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from sidecar.pipeline import Plan, Upstream, UpstreamHost
     from sidecar.settings.model import Timeouts
     from sidecar.tracing.context import TraceContext
-    from sidecar.tracing.record import AttemptRecord, Link
+    from sidecar.tracing.facts import AttemptRecord
+    from sidecar.tracing.record import Link
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _HELD_OCTETS: Final = 64 * 1024

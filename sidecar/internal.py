@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sidecar.proxy import Proxy
     from sidecar.spans import Spans
     from sidecar.tracing.context import TraceContext
-    from sidecar.tracing.record import AttemptRecord
+    from sidecar.tracing.facts import AttemptRecord
     from sidecar.wire.head import ResponseHead
 
 

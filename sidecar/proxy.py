@@ -36,7 +36,7 @@ from sidecar.reply import DATE, FrequentReply, asks_for_problem, error_reply
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
-from sidecar.tracing.record import ExchangeRecord
+from sidecar.tracing.facts import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
 from sidecar.wire.remains import remains
 from sidecar.wire.writer import response_head

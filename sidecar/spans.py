@@ -12,7 +12,7 @@ from sidecar.tracing.record import AttributeValue, Kind, Link, SpanRecord
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sidecar.tracing.record import AttemptRecord
+    from sidecar.tracing.facts import AttemptRecord
     from sidecar.tracing.sampling import Sampler
     from sidecar.tracing.tracer import Tracer
 

@@ -22,8 +22,6 @@ ERROR: Final = Span(status=Status(code=Status.STATUS_CODE_ERROR)).SerializeToStr
 MAX_CACHED: Final = 512
 """Encoded values that one cache keeps; it starts anew when strangers fill it."""
 
-_MAX_USES: Final = 256
-
 Key = TypeVar("Key")
 
 
@@ -46,57 +44,6 @@ class Cache(dict[Key, bytes]):
 def attribute_cache(name: str) -> Cache[str | int]:
     """A cache of the attribute ``name`` with its values."""
     return Cache(lambda value: encode_attribute(name, value))
-
-
-class Scratch:
-    """A message that is written, encoded, and written again.
-
-    Overwritten texts stay in a message's memory until the message goes, so a new one replaces it regularly.
-
-    Args:
-        texts: Names of attributes whose values are text.
-        numbers: Names of attributes whose values are integers.
-    """
-
-    __slots__ = ("_names", "_number_values", "_span", "_text_values", "_uses")
-
-    def __init__(self, texts: tuple[str, ...], numbers: tuple[str, ...]) -> None:
-        self._names = (texts, numbers)
-        self._renew()
-
-    def _renew(self) -> None:
-        texts, numbers = self._names
-        self._uses = 0
-        self._span = Span(attributes=[attribute(name, "") for name in texts])
-        self._span.attributes.extend(attribute(name, 0) for name in numbers)
-        values = [item.value for item in self._span.attributes]
-        self._text_values = values[: len(texts)]
-        self._number_values = values[len(texts) :]
-
-    def encode(
-        self,
-        ids: tuple[str, str, str],
-        times_ns: tuple[int, int],
-        flags: int,
-        texts: tuple[str, ...],
-        numbers: tuple[int, ...] = (),
-    ) -> bytes:
-        """The encoded span of these ids (trace, own, parent), times (start, end), and attribute values."""
-        if self._uses == _MAX_USES:
-            self._renew()
-        self._uses += 1
-        span = self._span
-        trace_id, span_id, parent_id = ids
-        span.trace_id = bytes.fromhex(trace_id)
-        span.span_id = bytes.fromhex(span_id)
-        span.parent_span_id = bytes.fromhex(parent_id)
-        span.start_time_unix_nano, span.end_time_unix_nano = times_ns
-        span.flags = flags
-        for slot, text in zip(self._text_values, texts, strict=True):
-            slot.string_value = text
-        for slot, number in zip(self._number_values, numbers, strict=True):
-            slot.int_value = number
-        return span.SerializeToString()
 
 
 def encode_attribute(name: str, value: AttributeValue) -> bytes:

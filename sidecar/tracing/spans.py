@@ -1,4 +1,4 @@
-"""Turns the record of an ended exchange into encoded OTLP spans, some 2 µs each."""
+"""Turns the record of an ended exchange into encoded OTLP spans, some 2 µs an exchange."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from sidecar.otlp.resource import attributes
 from sidecar.tracing.encoding import (
     ERROR,
     Cache,
-    Scratch,
     attribute_cache,
     encode_attribute,
     encode_extras,
 )
-from sidecar.tracing.wire import SPANS, embedded
+from sidecar.tracing.wire import SPANS, embedded, key, number, span_frame, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from sidecar.tracing.record import AttemptRecord, ExchangeRecord, SpanRecord
+    from sidecar.tracing.facts import AttemptRecord, ExchangeRecord
+    from sidecar.tracing.record import SpanRecord
 
 _KINDS: Final = {
     "internal": Span.SPAN_KIND_INTERNAL,
@@ -40,6 +38,13 @@ _SERVER_ERROR: Final = 500
 _MAX_TEXT: Final = 2048
 _MAX_METHOD: Final = 64
 
+_URL_PATH: Final = key("url.path")
+_URL_QUERY: Final = key("url.query")
+_URL_FULL: Final = key("url.full")
+_CORRELATION_ID: Final = key("correlation.id")
+_REQUEST_SIZE: Final = key("http.request.body.size")
+_RESPONSE_SIZE: Final = key("http.response.body.size")
+
 _TEXT_ATTRIBUTES: Final = (
     "client.address",
     "error.type",
@@ -54,12 +59,9 @@ _TEXT_ATTRIBUTES: Final = (
 class SpanEncoder:
     """Encodes spans as ``spans`` fields of ``ScopeSpans``. For one thread."""
 
-    __slots__ = ("_authority", "_client", "_host", "_route", "_server", "_status", "_texts")
+    __slots__ = ("_authority", "_host", "_route", "_status", "_texts")
 
     def __init__(self) -> None:
-        sizes = ("http.request.body.size", "http.response.body.size")
-        self._server = Scratch(("url.path", "correlation.id"), sizes)
-        self._client = Scratch(("url.full", "correlation.id"), ())
         self._route = Cache(_encode_route)
         self._host = Cache(_encode_host)
         self._authority = Cache(_encode_authority)
@@ -69,13 +71,16 @@ class SpanEncoder:
     def exchange(self, record: ExchangeRecord) -> list[bytes]:
         """The SERVER span of an exchange, then the CLIENT spans of its attempts."""
         verb = KNOWN_METHODS.get(record.method, OTHER)
-        path, _, query = record.target[:_MAX_TEXT].decode("latin-1").partition("?")
+        path, _, query = _utf8(record.target[:_MAX_TEXT]).partition(b"?")
         if query:
-            query = mask_query(query)
-        spans = [embedded(SPANS, b"".join(self._server_span(record, verb, path, query)))]
-        target = f"{path}?{query}" if query else path
-        for number, attempt in enumerate(record.attempts):
-            parts = self._client_span(record, attempt, number, verb, target)
+            query = mask_query(query.decode()).encode()
+        correlation_id = text(_CORRELATION_ID, _utf8(record.correlation_id))
+        spans = [embedded(SPANS, b"".join(self._server_span(record, verb, path, query, correlation_id)))]
+        target = b"%b?%b" % (path, query) if query else path
+        for resent, attempt in enumerate(record.attempts):
+            parts = self._client_span(record, attempt, verb, target, correlation_id)
+            if resent:
+                parts.append(encode_attribute("http.request.resend_count", resent))
             spans.append(embedded(SPANS, b"".join(parts)))
         return spans
 
@@ -96,69 +101,88 @@ class SpanEncoder:
             parts += (self._texts["error.type"][record.error], ERROR)
         return embedded(SPANS, b"".join(parts))
 
-    def _server_span(self, record: ExchangeRecord, verb: str, path: str, query: str) -> Iterator[bytes]:
+    def _server_span(
+        self, record: ExchangeRecord, verb: str, path: bytes, query: bytes, correlation_id: bytes
+    ) -> list[bytes]:
         context, status, texts = record.context, record.status, self._texts
-        yield self._server.encode(
-            (context.trace_id, context.span_id, context.parent_id),
-            (record.start_ns, record.end_ns),
-            context.flags | (_REMOTE_PARENT if context.parent_id else _LOCAL_PARENT),
-            (path, record.correlation_id.decode("latin-1")),
-            (record.request_bytes, record.response_bytes),
-        )
-        yield self._route[verb, record.route, record.template, record.scheme, record.version]
-        yield self._authority[record.authority]
-        yield self._status[status]
+        parts = [
+            span_frame(
+                (context.trace_id, context.span_id, context.parent_id),
+                (record.start_ns, record.end_ns),
+                context.flags | (_REMOTE_PARENT if context.parent_id else _LOCAL_PARENT),
+            ),
+            text(_URL_PATH, path),
+            correlation_id,
+            number(_REQUEST_SIZE, record.request_bytes),
+            number(_RESPONSE_SIZE, record.response_bytes),
+            self._route[verb, record.route, record.template, record.scheme, record.version],
+            self._authority[record.authority],
+            self._status[status],
+        ]
         if record.client:
-            yield texts["client.address"][record.client]
+            parts.append(texts["client.address"][record.client])
         if record.user_agent:
-            yield texts["user_agent.original"][record.user_agent[:_MAX_TEXT].decode("latin-1")]
+            parts.append(texts["user_agent.original"][record.user_agent[:_MAX_TEXT].decode("latin-1")])
         if record.idempotency:
-            yield texts["sidecar.idempotency"][record.idempotency]
+            parts.append(texts["sidecar.idempotency"][record.idempotency])
         if status >= _SERVER_ERROR:
-            yield texts["error.type"][record.reason or str(status)]
-            yield ERROR
-        yield from self._seldom(record, verb, query)
+            parts += (texts["error.type"][record.reason or str(status)], ERROR)
+        self._add_seldom(parts, record, verb, query)
+        return parts
 
-    def _seldom(self, record: ExchangeRecord, verb: str, query: str) -> Iterator[bytes]:
+    def _add_seldom(self, parts: list[bytes], record: ExchangeRecord, verb: str, query: bytes) -> None:
         """What most SERVER spans do not have."""
         context = record.context
         if record.reason:
-            yield self._texts["sidecar.reason"][record.reason]
+            parts.append(self._texts["sidecar.reason"][record.reason])
         if record.retry_skipped:
-            yield self._texts["sidecar.retry_skipped"][record.retry_skipped]
+            parts.append(self._texts["sidecar.retry_skipped"][record.retry_skipped])
         if query:
-            yield encode_attribute("url.query", query)
+            parts.append(text(_URL_QUERY, query))
         if verb is OTHER:
             original = record.method[:_MAX_METHOD].decode("latin-1")
-            yield encode_attribute("http.request.method_original", original)
+            parts.append(encode_attribute("http.request.method_original", original))
         if context.tracestate:
-            yield Span(trace_state=b",".join(context.tracestate).decode("latin-1")).SerializeToString()
+            state = b",".join(context.tracestate).decode("latin-1")
+            parts.append(Span(trace_state=state).SerializeToString())
         if record.events or record.links:
-            yield encode_extras(record.events, record.links)
+            parts.append(encode_extras(record.events, record.links))
 
     def _client_span(
-        self, record: ExchangeRecord, attempt: AttemptRecord, number: int, verb: str, target: str
-    ) -> Iterator[bytes]:
-        context, status = record.context, attempt.status
+        self,
+        record: ExchangeRecord,
+        attempt: AttemptRecord,
+        verb: str,
+        target: bytes,
+        correlation_id: bytes,
+    ) -> list[bytes]:
+        context, status, texts = record.context, attempt.status, self._texts
         port = f":{attempt.port}" if attempt.port else ""
-        yield self._client.encode(
-            (context.trace_id, attempt.span_id, context.span_id),
-            (attempt.start_ns, attempt.end_ns),
-            context.flags | _LOCAL_PARENT,
-            (f"{attempt.scheme}://{attempt.host}{port}{target}", record.correlation_id.decode("latin-1")),
-        )
-        yield self._host[verb, attempt.upstream, attempt.host, attempt.port]
+        origin = f"{attempt.scheme}://{attempt.host}{port}".encode()
+        parts = [
+            span_frame(
+                (context.trace_id, attempt.span_id, context.span_id),
+                (attempt.start_ns, attempt.end_ns),
+                context.flags | _LOCAL_PARENT,
+            ),
+            text(_URL_FULL, origin + target),
+            correlation_id,
+            self._host[verb, attempt.upstream, attempt.host, attempt.port],
+        ]
         if status:
-            yield self._status[status]
-        if number:
-            yield encode_attribute("http.request.resend_count", number)
+            parts.append(self._status[status])
         if attempt.breaker:
-            yield self._texts["sidecar.breaker"][attempt.breaker]
+            parts.append(texts["sidecar.breaker"][attempt.breaker])
         if attempt.error or status >= _CLIENT_ERROR:
-            yield self._texts["error.type"][attempt.error or str(status)]
-            yield ERROR
+            parts += (texts["error.type"][attempt.error or str(status)], ERROR)
         if attempt.events:
-            yield encode_extras(attempt.events, ())
+            parts.append(encode_extras(attempt.events, ()))
+        return parts
+
+
+def _utf8(octets: bytes) -> bytes:
+    """What came over the wire, as a collector takes text; almost always the same."""
+    return octets if octets.isascii() else octets.decode("latin-1").encode()
 
 
 def _encode_route(key: tuple[str, str, str, str, str]) -> bytes:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from sidecar.log import Log
     from sidecar.otlp.target import Target
-    from sidecar.tracing.record import ExchangeRecord, SpanRecord
+    from sidecar.tracing.facts import ExchangeRecord
+    from sidecar.tracing.record import SpanRecord
 
 
 class Tracer:

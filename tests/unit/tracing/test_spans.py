@@ -9,10 +9,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
 from sidecar.tracing import encoding
 from sidecar.tracing.context import admit
-from sidecar.tracing.record import AttemptRecord, ExchangeRecord, Link, SpanEvent, SpanRecord
+from sidecar.tracing.facts import AttemptRecord, ExchangeRecord
+from sidecar.tracing.record import Link, SpanEvent, SpanRecord
 from sidecar.tracing.sampling import Sampler
 from sidecar.tracing.spans import SpanEncoder
-from sidecar.tracing.wire import SPANS, embedded, length
+from sidecar.tracing.wire import SPANS, embedded, key, length, number, text
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -256,13 +257,13 @@ def test_one_exchange_leaves_nothing_in_the_next():
 
 def test_strangers_cannot_fill_memory():
     encoder = SpanEncoder()
-    for number in range(2000):
-        encoder.exchange(exchange(user_agent=b"agent-%d" % number, authority=b"host-%d" % number))
+    for count in range(2000):
+        encoder.exchange(exchange(user_agent=b"agent-%d" % count, authority=b"host-%d" % count))
     assert len(encoder._texts["user_agent.original"]) <= encoding.MAX_CACHED
     assert len(encoder._authority) <= encoding.MAX_CACHED
     tracemalloc.start()
-    for number in range(3000):
-        encoder.exchange(exchange(target=b"/%d/" % number + b"x" * 2000))
+    for count in range(3000):
+        encoder.exchange(exchange(target=b"/%d/" % count + b"x" * 2000))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 2_000_000
@@ -271,9 +272,28 @@ def test_strangers_cannot_fill_memory():
 @pytest.mark.parametrize("size", [0, 127, 128, 16_383, 16_384, 3_000_000])
 def test_lengths_are_varints(size):
     span = Span(name="x" * size)
-    text = span.SerializeToString()
-    assert ScopeSpans.FromString(embedded(SPANS, text)).spans[0] == span
-    number = 0
-    for place, digit in enumerate(length(text)):
-        number |= (digit & 0x7F) << 7 * place
-    assert number == len(text)
+    encoded = span.SerializeToString()
+    assert ScopeSpans.FromString(embedded(SPANS, encoded)).spans[0] == span
+    found = 0
+    for place, digit in enumerate(length(encoded)):
+        found |= (digit & 0x7F) << 7 * place
+    assert found == len(encoded)
+
+
+@pytest.mark.parametrize("size", [0, 1, *range(110, 132), 1023, 1024, *range(16_370, 16_386)])
+@pytest.mark.parametrize("name", ["k", "http.request.body.size", "n" * 200])
+def test_texts_are_attributes(name, size):
+    (found,) = Span.FromString(text(key(name), b"x" * size)).attributes
+    assert (found.key, found.value.string_value) == (name, "x" * size)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 1023, 1024, 2**31, 2**62])
+def test_numbers_are_attributes(value):
+    (found,) = Span.FromString(number(key("size"), value)).attributes
+    assert (found.key, found.value.int_value) == ("size", value)
+
+
+def test_what_is_not_ascii_is_shown_as_latin_1():
+    (server,) = decoded(exchange(target=b"/\xe4?\xf6=1", correlation_id=b"\xfc"))
+    found = attributes(server)
+    assert (found["url.path"], found["url.query"], found["correlation.id"]) == ("/ä", "ö=1", "ü")
