@@ -130,7 +130,7 @@ class Pool:
         try:
             await self.dial(make)
         except BaseException as error:
-            self._forget_failed(made)
+            self._give_up(made)
             if isinstance(error, OSError | ssl.SSLError):
                 raise UpstreamUnreachable(
                     "the upstream cannot be reached", reason=_reason_of(error)
@@ -151,9 +151,15 @@ class Pool:
         name = url.host if self._tls is not None else None
         await self._loop.create_connection(protocol, url.host, url.port, ssl=self._tls, server_hostname=name)
 
-    def _forget_failed(self, made: list[UpstreamConnection]) -> None:
-        if made and made[0].transport is not None:
-            made[0].discard()  # `lost` follows and counts it out
+    def _give_up(self, made: list[UpstreamConnection]) -> None:
+        """Count out a connection that nobody gets.
+
+        At once: `connection_lost` may never follow. uvloop forgets the protocol of a connection whose opening
+        is cancelled in the turn of the loop in which it was made.
+        """
+        if made:
+            made[0].discard()
+            self.lost(made[0])
         else:
             self.size -= 1
             self._wake_one()
@@ -171,7 +177,10 @@ class Pool:
             self._wake_one()
 
     def lost(self, connection: UpstreamConnection) -> None:
-        """``connection`` is gone."""
+        """``connection`` is gone; it may be said twice."""
+        if not connection.counted:
+            return
+        connection.counted = False
         self.size -= 1
         if connection in self._idle:
             self._idle.remove(connection)

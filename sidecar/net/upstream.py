@@ -38,6 +38,7 @@ class UpstreamConnection(asyncio.Protocol):
     """A connection to one host, pooled between exchanges.
 
     Attributes:
+        counted: Whether it has a place in its pool.
         exchange: Whom the response is for.
         reader: Octets and body of the response.
         reused: Whether it has carried an exchange before this one.
@@ -53,6 +54,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reading",
         "_sink",
         "_writing_paused",
+        "counted",
         "deadline",
         "exchange",
         "looked_at",
@@ -74,6 +76,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._reading = True
         self._writing_paused = False
         self.transport: asyncio.Transport = None  # type: ignore[assignment]  # set before anything else happens
+        self.counted = True
         self.exchange: Exchange | None = None
         self.reader = ResponseReader(pool.rules, pool.limits)
         self.response: ResponseHead | None = None
@@ -180,7 +183,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         if self.phase != CLOSED:
             self.phase = CLOSED
-            self.transport.abort()
+            if self.transport is not None:  # else it was given up before it was made
+                self.transport.abort()
 
     def pause_reading(self) -> None:
         """The client is slow: stop taking octets from the upstream."""

@@ -154,6 +154,11 @@ class FakeTransport:
             self._lose(error if error is not None else ConnectionResetError("reset by peer"))
             self._turn()
 
+    def forget(self) -> None:
+        """Close it without a word to the protocol, as uvloop does when its making is cancelled."""
+        self.ended = self.ended or "lost"
+        self._lost = True
+
     def stop_taking(self, *, room: int = -1) -> None:
         """Take no octets any more; the protocol is told when it has written more than there is room for."""
         self._taking, self._room = False, room

@@ -13,6 +13,7 @@ from sidecar.wire.head import Limits
 from tests.support.transport import FakeTransport
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from tests.support.manual_loop import ManualLoop
@@ -43,16 +44,19 @@ class Host:
         self.connections.append(FakeTransport(self._loop, protocol(), peer=None))
 
 
-def pool_of(loop: ManualLoop, host: Host, **settings: Any) -> Pool:
-    """A pool of connections to ``host``."""
+def pool_of(
+    loop: asyncio.AbstractEventLoop, host: Host | None = None, *, port: int = 3000, **settings: Any
+) -> Pool:
+    """A pool of connections to ``host``, or to what really listens on ``port``."""
     wanted = {"max_connections": 2, "idle": 4.0, "connect": 1.0, **settings}
     pool = Pool(
-        UpstreamUrl.parse("http://127.0.0.1:3000"),
+        UpstreamUrl.parse(f"http://127.0.0.1:{port}"),
         tls=None,
         rules=FieldRules(RESPONSE_FIELDS),
         limits=Limits(header_bytes=1000),
         deadlines=Deadlines(loop),
         **wanted,
     )
-    pool.dial = host.dial
+    if host is not None:
+        pool.dial = host.dial
     return pool

@@ -1,9 +1,12 @@
+import asyncio
 import socket
 import ssl
 
 import pytest
+import uvloop
 
 from sidecar.errors import UpstreamTimeout, UpstreamUnreachable
+from sidecar.net.upstream import UpstreamConnection
 from tests.unit.net.hosts import Host, pool_of
 
 
@@ -247,4 +250,46 @@ class TestConnecting:
         task.cancel()
         loop.settle()
         assert not host.connections[0].is_open
+        assert pool.size == 0
+
+    def test_nor_if_it_is_never_told_of_its_end(self, loop, host, pool):
+        """uvloop forgets the protocol of a connection that it closes itself."""
+
+        async def dial(protocol):
+            await host.dial(protocol)
+            try:
+                await loop.create_future()
+            finally:
+                host.connections[0].forget()
+
+        pool.dial = dial
+        task = opening(loop, pool)
+        waiting = [opening(loop, pool) for _ in range(2)]
+        task.cancel()
+        loop.settle()
+        assert pool.size == 2
+        for other in waiting:
+            other.cancel()
+        loop.settle()
+        assert pool.size == 0
+
+    def test_as_it_really_is(self, monkeypatch):
+        """Whoever is cancelled in the turn of the loop in which the connection is made."""
+        uvloop.run(cancel_as_it_connects(monkeypatch))
+
+
+async def cancel_as_it_connects(monkeypatch):
+    loop = asyncio.get_running_loop()
+    made = UpstreamConnection.connection_made
+
+    def make_and_cancel(connection, transport):
+        made(connection, transport)
+        opening.cancel()
+
+    monkeypatch.setattr(UpstreamConnection, "connection_made", make_and_cancel)
+    async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
+        pool = pool_of(loop, port=server.sockets[0].getsockname()[1])
+        opening = loop.create_task(pool.open())
+        with pytest.raises(asyncio.CancelledError):
+            await opening
         assert pool.size == 0
