@@ -12,7 +12,7 @@ from sidecar.breaker.layout import PHASE
 from sidecar.breaker.outcome import Outcome
 from sidecar.bulkhead import waiting
 from sidecar.digits import decimal
-from sidecar.errors import BulkheadFull, CircuitOpen, UpstreamError
+from sidecar.errors import BulkheadFull, CircuitOpen, UpstreamError, UpstreamUnreachable
 from sidecar.exchange import FailedTry
 from sidecar.failures import circuit_open, classify, outcome_of
 from sidecar.metrics.outcomes import RETRY_OUTCOMES
@@ -177,13 +177,19 @@ class Attempts:
         assert host is not None
         # A task, because opening has a timeout of its own; it happens once in the life of a connection.
         opening = asyncio.get_running_loop().create_task(host.pool.open())
-        with exchange.interrupting(opening):
-            connection = await opening
         try:
+            with exchange.interrupting(opening):
+                connection = await opening
             exchange.check()
         except BaseException:
-            host.pool.put(connection)
+            # Whoever is cancelled, or fails, in the turn of the loop in which it is open gives it back.
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                host.pool.put(opening.result())
             raise
+        if connection.transport.is_closing():
+            # It was closed as soon as it was open, as servers do that refuse a certificate under TLS 1.3.
+            # Perhaps it knows that already: nobody would be told again.
+            raise UpstreamUnreachable("the upstream closed the connection at once", reason="reset")
         exchange.attach(connection, head, _kept_octets(exchange, upstream))
 
     def _head(self, exchange: Exchange, upstream: Upstream, host: UpstreamHost, fields: bytes) -> bytes:

@@ -555,3 +555,19 @@ class TestPeersThatVanish:
             assert client.half_closed
             loop.advance(3)
             path.assert_nothing_is_held(number + 1)
+
+    @pytest.mark.parametrize("kind", ["get", "keyed"])
+    def test_the_upstream_as_soon_as_it_has_accepted(self, loop, path, kind):
+        """Nobody would be told of that again: nothing was sent, and the client need not wait to hear it."""
+
+        async def dial(protocol):
+            await path._dial(protocol)
+            path.host.hurried = True
+            path.host.vanish()
+
+        path.app.hosts[0].pool.dial = dial
+        client = path.client()
+        client.send(REQUESTS[kind])
+        assert code(client.take()) == "UPSTREAM_UNREACHABLE"
+        path.assert_nothing_is_held()
+        assert path.attempts == {"connect_failure": 1}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from sidecar.exchange import Exchange
+from sidecar.internal import request_to
+from sidecar.spans import Purpose
 from tests.support.data_path import DataPath
 from tests.support.transcript import read_requests
 from tests.unit.wire.messages import lines, request
@@ -401,3 +404,16 @@ class TestAlone:
 
     def test_it_describes_itself(self, exchange):
         assert repr(exchange) == "<Exchange b'GET' b'/' status=0>"
+
+    def test_whoever_is_cancelled_when_the_connection_is_open_leaves_it_to_others(self, loop, path):
+        accepted = loop.create_future()
+        path.dials.append(accepted)
+        head = request_to(b"GET", b"/", [], 0)
+        call = loop.create_task(path.gateway.calls.call("app", head, b"", Purpose("test", "internal")))
+        loop.settle()
+        (opening,) = [it for it in asyncio.all_tasks(loop) if it.get_coro().__name__ == "open"]
+        opening.add_done_callback(lambda _: call.cancel())
+        accepted.set_result(None)
+        loop.settle()
+        assert call.cancelled()
+        path.assert_nothing_is_held(0)
