@@ -164,8 +164,8 @@ class Driver:
         self, coroutine: Coroutine[Any, Any, None], on_crash: Callable[[BaseException], None]
     ) -> None:
         """Drive ``coroutine``; ``on_crash`` is told of an error that it does not handle."""
-        self._coroutine = coroutine
-        self._on_crash = on_crash
+        self._coroutine: Coroutine[Any, Any, None] | None = coroutine
+        self._on_crash: Callable[[BaseException], None] | None = on_crash
         self._awaited: asyncio.Future[Any] | DirectFuture | None = None
         self.parked = False
         self.done = False
@@ -195,10 +195,11 @@ class Driver:
 
     def _step(self, value: object, error: BaseException | None = None) -> None:
         coroutine = self._coroutine
+        assert coroutine is not None
         try:
             waited = coroutine.send(value) if error is None else coroutine.throw(error)
         except StopIteration:
-            self.done = True
+            self._end()
         except BaseException as crash:  # noqa: BLE001 - a driver stands where a task does: nothing is above it
             self._crash(crash)
         else:
@@ -225,6 +226,13 @@ class Driver:
         self._step(None)
 
     def _crash(self, error: BaseException) -> None:
+        on_crash = self._on_crash
+        self._end()
+        if on_crash is not None and not isinstance(error, asyncio.CancelledError):
+            on_crash(error)
+
+    def _end(self) -> None:
+        """Let go of the coroutine and its owner, or each connection would be left to the garbage collector."""
         self.done = True
-        if not isinstance(error, asyncio.CancelledError):
-            self._on_crash(error)
+        self._coroutine = None
+        self._on_crash = None

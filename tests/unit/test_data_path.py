@@ -74,6 +74,28 @@ class TestExchanges:
         finally:
             gc.enable()
 
+    @pytest.mark.parametrize("end", ["vanish", "finish"])
+    @pytest.mark.parametrize("asks", [False, True])
+    def test_nor_do_connections(self, loop, path, end, asks):
+        def connection():
+            client = path.client()
+            if asks:
+                client.send(GET)
+                path.host.send(OK)
+            getattr(client, end)()
+            client._protocol = None  # as a transport forgets it
+            loop.advance(1.1)  # until no deadline is looked at any more
+
+        connection()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                connection()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
+
     def test_pipelined_requests_are_answered_in_order(self, path):
         client = path.client()
         client.send(GET + POST + GET)
