@@ -96,7 +96,10 @@ class Attempts:
             if pause is None:
                 if error is not None:
                     self.leave(exchange)
-                    raise error
+                    try:
+                        raise error
+                    finally:
+                        del error  # or it and its traceback would keep each other, and the exchange
                 assert response is not None
                 return response
             tried = exchange.upstream_host

@@ -232,7 +232,7 @@ class Driver:
             on_crash(error)
 
     def _end(self) -> None:
-        """Let go of the coroutine and its owner, or each connection would be left to the garbage collector."""
+        """Let go of the coroutine and its owner, or each connection is left to the garbage collector."""
         self.done = True
         self._coroutine = None
         self._on_crash = None

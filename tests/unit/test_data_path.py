@@ -74,6 +74,28 @@ class TestExchanges:
         finally:
             gc.enable()
 
+    @pytest.mark.parametrize("key", [b"", b"Idempotency-Key: k-%d\r\n"], ids=["unkeyed", "keyed"])
+    def test_nor_do_those_that_fail(self, loop, path, key):
+        def exchange(number):
+            client = path.client()
+            field = key % number if key else b""
+            client.send(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n%b\r\n" % field)
+            loop.advance(2.1)
+            assert status(client.take()) == 504
+            client.vanish()
+            client._protocol = path.host._protocol = None
+            loop.advance(1.1)
+
+        exchange(0)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(1, 51):
+                exchange(number)
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
+
     @pytest.mark.parametrize("end", ["vanish", "finish"])
     @pytest.mark.parametrize("asks", [False, True])
     def test_nor_do_connections(self, loop, path, end, asks):
