@@ -51,6 +51,9 @@ class Deadlines:
     def watch(self, item: Watched) -> None:
         """Look at ``item`` no later than its deadline. Call when that is earlier than ``item.looked_at``."""
         now = self._loop.time()
+        if self._handle is None:
+            self._swept = int(now / TICK)
+            self._handle = self._loop.call_later(TICK, self._sweep)
         when = min(item.deadline, now + _LONGEST_LOOK_AWAY)
         slot = max(int(when / TICK) + 1, self._swept + 1)
         item.looked_at = slot * TICK
@@ -59,25 +62,29 @@ class Deadlines:
             self._slots[slot] = [item]
         else:
             items.append(item)
-        if self._handle is None:
-            self._swept = int(now / TICK)
-            self._handle = self._loop.call_later(TICK, self._sweep)
 
     def _sweep(self) -> None:
         now = self._loop.time()
         current = int(now / TICK)
         slots = self._slots
-        for slot in range(self._swept + 1, current + 1):
+        # Before anything expires: what is watched from now on belongs to a later sweep, even if its deadline
+        # has passed already. In a slot that this one has behind it, it would never be looked at again.
+        first, self._swept = self._swept + 1, current
+        for slot in range(first, current + 1):
             for item in slots.pop(slot, ()):
                 # An item that was moved to an earlier slot still stands in its old one.
                 if item.looked_at == slot * TICK:
                     self._look(item, now)
-        self._swept = current
         self._handle = self._loop.call_later(TICK, self._sweep) if slots else None
 
     def _look(self, item: Watched, now: float) -> None:
         if item.deadline <= now:
-            item.expire(now)
+            try:
+                item.expire(now)
+            except Exception as error:  # noqa: BLE001 - all others' time is kept here, too
+                item.deadline = NEVER
+                told = {"message": "a deadline that has passed was not dealt with", "exception": error}
+                self._loop.call_exception_handler(told)
         item.looked_at = NEVER
         if item.deadline != NEVER:
             self.watch(item)

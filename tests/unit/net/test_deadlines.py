@@ -123,3 +123,47 @@ def test_whatever_moves_when(moves):
                     assert len(item.expired) == count
                 elif deadline < loop.time() - 3 * TICK:
                     assert len(item.expired) == count + 1
+
+
+def late_sweep(loop, seconds):
+    """The loop was busy: its time has moved on before it could look at any timer."""
+    loop._now += seconds
+    loop.advance(0)
+
+
+def test_a_deadline_that_has_passed_when_it_is_set_is_noticed(loop, deadlines, item):
+    loop.advance(1.005)  # nothing is watched, and nobody has swept
+    item.arm(-0.1)
+    loop.advance(2 * TICK)
+    assert len(item.expired) == 1
+
+
+@pytest.mark.parametrize("behind", [0.01, 0.05, 0.3, 3.0])
+def test_so_it_is_if_it_is_set_while_another_one_that_has_passed_is_looked_at(loop, item, behind):
+    item.arm(0.1)
+    item.next_wait = -behind
+    late_sweep(loop, 0.5)
+    assert len(item.expired) == 1
+    item.next_wait = NEVER
+    loop.advance(2 * TICK)
+    assert len(item.expired) == 2
+    item.arm(0.1)
+    loop.advance(0.2)
+    assert len(item.expired) == 3
+
+
+def test_a_fault_with_one_is_told_and_hurts_no_other(loop, deadlines):
+    class Broken(Item):
+        def expire(self, now):
+            super().expire(now)
+            raise ValueError("bug")
+
+    items = [Item(loop, deadlines), Broken(loop, deadlines), Item(loop, deadlines)]
+    told = []
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    for _ in range(2):
+        for item in items:
+            item.arm(0.1)
+        loop.advance(0.2)
+    assert [len(item.expired) for item in items] == [2, 2, 2]
+    assert [str(error) for error in told] == ["bug", "bug"]
