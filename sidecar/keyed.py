@@ -128,6 +128,7 @@ class Keyed:
                 self._attempts.end(exchange, error)
             if isinstance(error, SidecarError | ClientGone):
                 raise await self._settle_failure(exchange, execution, error, head_came=head_came) from error
+            execution.forsake(sent=exchange.sent)
             raise
         self._proxy.count_key(exchange, execution.result)
 

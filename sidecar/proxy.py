@@ -62,6 +62,7 @@ _NOT_MODIFIED: Final = 304
 _FORWARDED: Final = frozenset(
     (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"baggage")
 )
+_FAULT: Final = 500
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
 
@@ -116,32 +117,46 @@ class Proxy:
         exchange = Exchange(connection, head, self._loop, self._deadlines)
         self.active += 1
         try:
-            self._admit(exchange)
-            audit = exchange.plan.audit
-            if audit is not None and audit.audits(head.method):
-                await audit.run(exchange)
-            elif exchange.key is not None:
-                await self.keyed.run(exchange)
-            elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
-                self._answer_open(exchange, seconds)
-            else:
-                await self.forward(exchange)
-        except SidecarError as error:
-            if self.dead_letters is not None and exchange.metrics is not None and exchange.plan.dead_letter:
-                await self._loop.create_task(self.dead_letters.keep(exchange, error))
-            self.answer_error(exchange, error)
-        except ClientGone as gone:
-            self.client_gone(exchange, gone.reason)
-        except asyncio.CancelledError:
-            exchange.detach_upstream()
-            exchange.status = exchange.status or _CLIENT_CLOSED
-            exchange.reason = "drain_timeout"
-            connection.abort()
-            self.finish(exchange)
+            try:
+                self._admit(exchange)
+                audit = exchange.plan.audit
+                if audit is not None and audit.audits(head.method):
+                    await audit.run(exchange)
+                elif exchange.key is not None:
+                    await self.keyed.run(exchange)
+                elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
+                    self._answer_open(exchange, seconds)
+                else:
+                    await self.forward(exchange)
+            except SidecarError as error:
+                if (
+                    self.dead_letters is not None
+                    and exchange.metrics is not None
+                    and exchange.plan.dead_letter
+                ):
+                    await self._loop.create_task(self.dead_letters.keep(exchange, error))
+                self.answer_error(exchange, error)
+            except ClientGone as gone:
+                self.client_gone(exchange, gone.reason)
+        except BaseException as error:
+            self._break_off(exchange, error)
             raise
         finally:
             self.active -= 1
             connection.end_exchange()
+        self.finish(exchange)
+
+    def _break_off(self, exchange: Exchange, error: BaseException) -> None:
+        """The drain's time is up, or there is a fault of our own, which is not to hold anything for ever."""
+        self._attempts.end(exchange, error)
+        exchange.detach_upstream()
+        if isinstance(error, asyncio.CancelledError):
+            exchange.status = exchange.status or _CLIENT_CLOSED
+            exchange.reason = "drain_timeout"
+        else:
+            exchange.status = exchange.status or _FAULT
+            exchange.reason = "fault"
+        exchange.connection.abort()
         self.finish(exchange)
 
     def crashed(self, error: BaseException) -> None:

@@ -110,6 +110,17 @@ class Execution:
             status=504,
         )
 
+    def forsake(self, *, sent: bool) -> None:
+        """Nobody will say any more what came of it: its lease runs out, and leaves an unknown outcome.
+
+        Args:
+            sent: Whether the request may have reached the upstream.
+        """
+        if not self._done and self.result != "unknown":
+            self._done = True
+            self.result = "unknown"
+            self._ledger.forsake(self, sent=sent)
+
     async def settled(self, seconds: float) -> None:
         """Return when the execution is settled, or after ``seconds``."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -161,6 +172,9 @@ class UnprotectedExecution:
 
     async def mark_unknown(self, loss: Loss) -> None:
         """The plain error stands."""
+
+    def forsake(self, *, sent: bool) -> None:
+        """Nothing to leave behind."""
 
 
 UNPROTECTED: Final = UnprotectedExecution()

@@ -224,6 +224,13 @@ class Ledger:
             self._observe("mark_unknown", self.now() - started)
             self._finish(execution)
 
+    def forsake(self, execution: Execution, *, sent: bool) -> None:
+        """Renew its lease no longer; the store finds out by itself that its outcome is unknown."""
+        execution.renew_at = NEVER
+        if sent and not execution.policy.reexecute:
+            self._remember(execution.claim, self.now())
+        self._finish(execution)
+
     def abandon(self, claim: Claim) -> None:
         """Nobody waits for this claim any more, but it may be granted all the same: take it back."""
         self._postpone(_Pending(claim, None, None))

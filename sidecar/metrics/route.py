@@ -32,6 +32,11 @@ class RouteMetrics:
         self._durations: dict[str, Histogram] = {}
         self._cells: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
 
+    @property
+    def active(self) -> float:
+        """Requests that have not ended."""
+        return self._active.value
+
     def started(self) -> None:
         """A request was routed here."""
         self._active.value += 1

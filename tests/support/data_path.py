@@ -160,6 +160,8 @@ class DataPath:
         permits, budget = self.app.permits, self.app.budget
         assert (permits.in_use, permits.waiting, permits.streams) == (0, 0, 0)
         assert (budget.active, budget.retries) == (0, 0)
+        assert self.gateway.engine.running == 0
+        assert all(plan.metrics.active == 0 for plan in self.gateway.pipeline.plans)
         assert len(self.log.lines) == requests
         for host in self.app.hosts:
             open_now = sum(transport.is_open for transport in self.hosts)

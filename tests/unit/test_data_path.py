@@ -615,3 +615,54 @@ class TestPeersThatVanish:
         assert code(client.take()) == "UPSTREAM_UNREACHABLE"
         path.assert_nothing_is_held()
         assert path.attempts == {"connect_failure": 1}
+
+
+class TestFaultsOfOurOwn:
+    """None is known. One that comes to light costs its client the answer, and nothing else."""
+
+    @pytest.mark.parametrize("kind", REQUESTS)
+    @pytest.mark.parametrize("fault", ["before", "behind"])
+    def test_hold_nothing(self, loop, path, monkeypatch, kind, fault):
+        def broken(*_):
+            raise ValueError("bug")
+
+        proxy = path.gateway.proxy
+        monkeypatch.setattr(proxy, "_request_fields" if fault == "before" else "response_head", broken)
+        client = path.client()
+        client.send(REQUESTS[kind])
+        if fault == "behind":
+            path.host.send(OK)
+        loop.settle()
+        assert client.ended == "aborted"
+        assert [str(error) for error in path.log.crashes] == ["bug"]
+        path.log.crashes.clear()
+        assert [(line["status"], line["reason"]) for line in path.log.lines] == [(500, "fault")]
+        path.assert_nothing_is_held()
+
+    def test_leave_a_key_to_its_lease(self, loop, path, monkeypatch):
+        proxy = path.gateway.proxy
+        monkeypatch.setattr(proxy, "_request_fields", lambda _: 1 // 0)
+        path.client().send(KEYED)
+        path.log.crashes.clear()
+        assert path.gateway.engine.running == 0
+        again = path.client()
+        again.send(KEYED)
+        assert code(again.take()) == "DUPLICATE_REQUEST_IN_PROGRESS"
+        path.assert_nothing_is_held(2)
+
+    def test_nor_does_the_end_of_a_drain_while_a_dead_letter_is_written(self, loop):
+        path = DataPath(loop, upstream=STEADY, route={"dead_letter": True})
+
+        class Slow:
+            async def keep(self, *_):
+                await loop.create_future()
+
+        path.gateway.proxy.dead_letters = Slow()
+        path.dials.append(ConnectionRefusedError())
+        client = path.client()
+        client.send(POST)
+        loop.settle()
+        client._protocol.kill()
+        loop.settle()
+        assert [line["reason"] for line in path.log.lines] == ["drain_timeout"]
+        path.assert_nothing_is_held()

@@ -47,6 +47,33 @@ async def test_a_settled_execution_is_not_renewed():
     assert "renew" not in here.store.calls
 
 
+@pytest.mark.parametrize("sent", [False, True])
+async def test_one_that_is_forsaken_runs_out(sent):
+    (here,) = sidecars()
+    execution = await here.ask()
+    execution.forsake(sent=sent)
+    assert here.engine.running == 0
+    here.clock.advance(11.0)
+    await here.renew()
+    assert "renew" not in here.store.calls
+    assert await state(here, execution) is State.UNKNOWN
+    here.store.flush()
+    if sent:  # which is remembered, whatever the store has lost
+        with pytest.raises(OutcomeUnknown):
+            await here.ask()
+    else:
+        assert isinstance(await here.ask(), Execution)
+
+
+async def test_one_that_is_settled_cannot_be_forsaken():
+    (here,) = sidecars()
+    execution = await here.ask()
+    await execution.complete(200, [], BODY)
+    execution.forsake(sent=True)
+    assert execution.result == "executed"
+    assert await state(here, execution) is State.COMPLETED
+
+
 async def test_a_store_that_is_down_is_asked_again():
     (here,) = sidecars()
     execution = await here.ask()
