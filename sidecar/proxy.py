@@ -32,6 +32,7 @@ from sidecar.failures import circuit_open
 from sidecar.ids import random_hex, uuid7_octets
 from sidecar.keyed import Keyed
 from sidecar.net.deadlines import NEVER
+from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.reply import DATE, FrequentReply, asks_for_problem, error_reply
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
@@ -356,11 +357,12 @@ class Proxy:
         exchange.total_deadline = NEVER
         self._attempts.is_stream(exchange)
         exchange.expect_response_data(exchange.timeouts.idle)
-        connection.tunnel = upstream
         more = upstream.open_tunnel(exchange.deliver_raw)
-        early, connection.reader.buffer = connection.reader.buffer, b""
+        early = connection.open_tunnel(upstream)
         if early:
             upstream.write(early)
+        if connection.half_closed:
+            exchange.tunnel_half_closed(CLIENT_SIDE)
         if more:
             await exchange.wait()
 

@@ -280,6 +280,18 @@ class ServerConnection(asyncio.Protocol):
         if not self.reader.body.done:
             self.persistent = False
 
+    def open_tunnel(self, upstream: UpstreamConnection) -> bytes:
+        """Pass everything to ``upstream`` from now on; what has come already is returned."""
+        self.tunnel = upstream
+        early, self.reader.buffer = self.reader.buffer, b""
+        self.resume_reading()  # it may have stopped at what it took for further requests
+        return early
+
+    @property
+    def half_closed(self) -> bool:
+        """Whether the client sends nothing more."""
+        return self._eof
+
     @property
     def draining(self) -> bool:
         """Whether this response is the connection's last."""

@@ -18,6 +18,8 @@ TIMES = {"connect": "5s", "first_byte": "5s", "idle": "5s", "total": "60s"}
 STEADY = {"retry": {"max_attempts": 1}, "timeouts": TIMES}
 RETRIED = {"timeouts": TIMES, "retry": {"initial_delay": "100ms", "jitter": False, "replay_body": "1KiB"}}
 GET = lines(b"GET / HTTP/1.1", b"Host: test")
+UPGRADE = lines(b"GET / HTTP/1.1", b"Host: test", b"Connection: Upgrade", b"Upgrade: ws")
+SWITCH = lines(b"HTTP/1.1 101 x", b"Upgrade: ws")
 OK = lines(b"HTTP/1.1 200 OK", b"Content-Length: 2") + b"ok"
 
 
@@ -346,6 +348,31 @@ class TestTheEnd:
         client.send(b"still")
         assert path.host.received.endswith(b"still")
         client.finish()
+        path.assert_nothing_is_held()
+
+    def test_a_tunnel_whose_client_had_said_all_before_it_was_open(self, loop, path):
+        """Its half is closed already: the upstream is told, and the upstream's end is the tunnel's."""
+        client = path.client()
+        client.send(UPGRADE + b"all")
+        client.finish()
+        path.host.send(SWITCH)
+        assert path.host.received.endswith(b"all")
+        assert path.host.half_closed
+        path.host.send(b"answer")
+        assert client.take().endswith(b"answer")
+        path.host.finish()
+        assert not client.is_open
+        path.assert_nothing_is_held()
+
+    def test_a_tunnel_whose_client_has_said_much_before_it_was_open(self, path):
+        client = path.client()
+        client.send(UPGRADE)
+        client.send(b"x" * 100_000)
+        assert not client.reading
+        path.host.send(SWITCH)
+        assert client.reading
+        assert path.host.received.endswith(b"x" * 100_000)
+        client.vanish()
         path.assert_nothing_is_held()
 
     def test_a_tunnel_where_nothing_passes(self, loop, path):
