@@ -426,8 +426,11 @@ class Exchange:
         full = self._kept_size >= max(self._keep, self._hold_at_least)
         if full and not self.request_done:
             self.connection.pause_reading()
-        if self._awaits_body and (full or self.request_done):
-            self.wake(None)
+        if self._awaits_body:
+            if full or self.request_done:
+                self.wake(None)
+            else:
+                self.arm(self.connection.limits.body_idle, "body_idle")
 
     def _drop_kept(self) -> None:
         self._kept.clear()
@@ -489,6 +492,7 @@ class Exchange:
         """Write the request's head and what is at hand of its body to ``upstream``."""
         upstream.begin(self)
         self.upstream = upstream
+        self._upstream_slow = False
         self.sent = True
         self._keep = keep
         pieces = [head]

@@ -129,6 +129,21 @@ class TestBodies:
         path.assert_nothing_is_held()
         assert path.attempts == {"cancelled": 1}
 
+    @pytest.mark.parametrize("framing", [b"Content-Length: 6", b"Content-Length: 2000000"])
+    def test_one_that_is_read_before_its_key_is_claimed(self, loop, framing):
+        """The limit is that between two pieces, here as well."""
+        path = DataPath(loop, upstream=STEADY, limits={"body_idle": "2s"})
+        client = path.client()
+        client.send(lines(b"POST / HTTP/1.1", b"Host: test", framing, b"Idempotency-Key: k"))
+        for octet in b"hello":
+            loop.advance(1.9)
+            client.send(bytes([octet]))
+        loop.advance(1.9)
+        assert client.received == b""
+        loop.advance(0.2)
+        assert code(client.take()) in ("REQUEST_TIMEOUT", "IDEMPOTENCY_OUTCOME_UNKNOWN")
+        path.assert_nothing_is_held()
+
     def test_an_upstream_that_takes_it_too_slowly(self, loop):
         """That is no fault of the client's, whose own time stands still meanwhile."""
         path = DataPath(loop, upstream=STEADY, limits={"body_idle": "1s"})
@@ -214,6 +229,25 @@ class TestSendingAgain:
         assert status(client.take()) == 200
         path.assert_nothing_is_held()
         assert path.attempts == {"timeout": 1, "success": 1}
+
+
+    def test_a_client_has_its_own_time_again_after_an_upstream_that_was_slow(self, loop):
+        path = DataPath(loop, upstream=RETRIED, limits={"body_idle": "2s"})
+        client = path.client()
+        client.send(upload(6) + b"h")
+        path.host.stop_taking(room=0)
+        client.send(b"e")
+        path.host.vanish()
+        loop.advance(0.1)
+        for octet in b"llo":
+            loop.advance(1.9)
+            client.send(bytes([octet]))
+        loop.advance(1.9)
+        client.send(b"!")
+        assert sent_to(path.host) == b"hello!"
+        path.host.send(OK)
+        assert status(client.take()) == 200
+        path.assert_nothing_is_held()
 
 
 class TestKeys:
