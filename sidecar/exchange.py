@@ -587,7 +587,7 @@ class Exchange:
             self.upstream.pause_reading()
             if self.status != 101:  # noqa: PLR2004 - in a tunnel, either side's octets count
                 self._idle_reason = _CLIENT_SLOW
-                self.touch()
+                self._restart_idle_time()
 
     def resume_upstream(self) -> None:
         """The client has caught up."""
@@ -595,7 +595,12 @@ class Exchange:
             self.upstream.resume_reading()
             if self._idle_reason == _CLIENT_SLOW:
                 self._idle_reason = "idle"
-                self.touch()
+                self._restart_idle_time()
+
+    def _restart_idle_time(self) -> None:
+        """Another side is waited for now; before the response's head, its own time goes on."""
+        if self._idle is not None:
+            self.touch()
 
     def let_upstream_flow(self, upstream: UpstreamConnection) -> None:
         """The rest of the response is wanted now, as fast as the client takes it."""
@@ -607,6 +612,8 @@ class Exchange:
     def _give_up_client(self) -> None:
         """It has taken nothing for too long, which says nothing of the upstream."""
         if self.outlives_client:
+            self._idle_reason = "idle"
+            self.arm(self.timeouts.first_byte if self._idle is None else self._idle, "idle")
             self.connection.abort()  # `client_lost` follows, and the exchange goes on
         else:
             self.fail(ClientGone(_CLIENT_SLOW))

@@ -230,7 +230,6 @@ class TestSendingAgain:
         path.assert_nothing_is_held()
         assert path.attempts == {"timeout": 1, "success": 1}
 
-
     def test_a_client_has_its_own_time_again_after_an_upstream_that_was_slow(self, loop):
         path = DataPath(loop, upstream=RETRIED, limits={"body_idle": "2s"})
         client = path.client()
@@ -478,3 +477,36 @@ class TestAlone:
         loop.settle()
         assert call.cancelled()
         path.assert_nothing_is_held(0)
+
+    @pytest.mark.parametrize("takes_again", [False, True])
+    def test_one_that_takes_an_interim_answer_slowly_does_not_stop_the_clock(self, loop, path, takes_again):
+        client = path.client()
+        client.stop_taking(room=0)
+        client.send(GET)
+        path.host.send(lines(b"HTTP/1.1 103 Early Hints", b"Link: x"))
+        assert not path.host.reading
+        if takes_again:
+            client.take_again()
+            assert path.host.reading
+        loop.advance(5.1)
+        if takes_again:
+            assert code(client.take().partition(b"\r\n\r\n")[2]) == "UPSTREAM_TIMEOUT"
+        else:
+            assert client.ended == "aborted"
+        path.assert_nothing_is_held()
+
+    @pytest.mark.parametrize("answers", [False, True])
+    def test_nor_is_one_waited_for_for_ever_that_its_exchange_outlives(self, loop, answers):
+        path = DataPath(loop, upstream={**STEADY, "timeouts": {**TIMES, "total": "none"}})
+        client = path.client()
+        client.stop_taking(room=0)
+        client.send(upload(0, b"Idempotency-Key: k").replace(b"PUT", b"POST"))
+        path.host.send(lines(b"HTTP/1.1 103 Early Hints", b"Link: x"))
+        loop.advance(5.1)
+        assert client.ended == "aborted"
+        if answers:
+            path.host.send(OK)
+        else:
+            loop.advance(5.1)
+        path.assert_nothing_is_held()
+        assert path.attempts == {"success" if answers else "timeout": 1}
