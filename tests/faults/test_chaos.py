@@ -25,7 +25,11 @@ CLIENTS = 40
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 GROWTH = 30  # MiB: pools, caches and the allocator's reserve; a leak of a KiB per request is more in minutes
 
-pytestmark = pytest.mark.timeout(SECONDS + 100)
+# A breaker whose probes fail stays open twice as long each time, up to two minutes: at the end it may be open
+# for as long as all of it has lasted.
+LONGEST_OPEN = min(1.1 * SECONDS, 132.0)
+
+pytestmark = pytest.mark.timeout(SECONDS + LONGEST_OPEN + 100)
 
 
 def config(*hosts):
@@ -182,7 +186,9 @@ async def breakers_close(sidecar):
         (app,) = sidecar.get("/admin/upstreams").json()["items"]
         return all(host["breaker"]["state"] == "closed" for host in app["hosts"])
 
-    for _ in range(100):
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + LONGEST_OPEN + 20
+    while loop.time() < ends:
         await ask_gently(sidecar.port, 10)
         if await asyncio.to_thread(closed):
             return
