@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sidecar.pipeline import Upstream, UpstreamHost
     from sidecar.wire.head import ResponseHead
 
+_GOOD: Final = Outcome.GOOD  # looked up once: an enumeration's members are found by a function of their class
 _PHASES: Final = ("closed", "half_open", "open")
 _KEPT_BODY: Final = 1024 * 1024  # a keyed body has been read whole up to this size; more is never needed
 
@@ -338,7 +339,7 @@ class Attempts:
             now = exchange.head_at
             duration = now - exchange.attempt_started
             before = self._phase(exchange, host)
-            if outcome is Outcome.GOOD:
+            if outcome is _GOOD:
                 host.breaker.succeeded(permit, now, duration)
                 self._count(exchange, upstream, "success")
             else:

@@ -6,7 +6,7 @@ has just been tried in vain, comes last and not never: if it is the only one lef
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,18 +15,19 @@ if TYPE_CHECKING:
     from sidecar.health import Health
 
 
-class Host(Protocol):
-    """What a choice needs to know of a host."""
+class Host:
+    """What a choice needs to know of a host.
 
-    @property
-    def breaker(self) -> Breaker:
-        """The host's circuit breaker."""
-        ...
+    Attributes:
+        breaker: The host's circuit breaker.
+        health: What active checks say of it.
+    """
 
-    @property
-    def health(self) -> Health:
-        """What active checks say of it."""
-        ...
+    __slots__ = ("breaker", "health")
+
+    def __init__(self, breaker: Breaker, health: Health) -> None:
+        self.breaker = breaker
+        self.health = health
 
 
 H = TypeVar("H", bound=Host)

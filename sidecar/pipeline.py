@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.balancing import RoundRobin
+from sidecar.balancing import Host, RoundRobin
 from sidecar.breaker import layout
 from sidecar.breaker.core import Breaker
 from sidecar.breaker.outcome import Outcome, outcomes_by_status
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from sidecar.settings.addresses import UpstreamUrl
 
 
-class UpstreamHost:
+class UpstreamHost(Host):
     """One host of an upstream.
 
     Attributes:
@@ -53,15 +52,14 @@ class UpstreamHost:
         authority: What it is called in ``Host`` under ``host: rewrite``, and by HTTP/1.0 clients' requests.
     """
 
-    __slots__ = ("authority", "breaker", "health", "label", "pool", "url")
+    __slots__ = ("authority", "label", "pool", "url")
 
     def __init__(self, url: UpstreamUrl, pool: Pool, breaker: Breaker, health: Health) -> None:
+        super().__init__(breaker, health)
         self.url = url
         self.label = pool.label
         self.authority = b"localhost" if url.unix else pool.label.encode()
         self.pool = pool
-        self.breaker = breaker
-        self.health = health
 
     def __repr__(self) -> str:
         return f"<UpstreamHost {self.label}>"
@@ -256,16 +254,27 @@ class Plan:
         self.route = route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
     """What plans are built with."""
 
-    metrics: Metrics
-    deadlines: Deadlines
-    limits: Limits
-    response_rules: FieldRules
-    on_transition: Callable[[Transition], None]
-    rows: Rows
+    __slots__ = ("deadlines", "limits", "metrics", "on_transition", "response_rules", "rows")
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        deadlines: Deadlines,
+        limits: Limits,
+        response_rules: FieldRules,
+        on_transition: Callable[[Transition], None],
+        rows: Rows,
+    ) -> None:
+        self.metrics = metrics
+        self.deadlines = deadlines
+        self.limits = limits
+        self.response_rules = response_rules
+        self.on_transition = on_transition
+        self.rows = rows
 
 
 class Pipeline:

@@ -124,7 +124,7 @@ class FieldRules:
         self.blocks: dict[bytes, Fields] = {b"": NO_FIELDS}
 
     def sort(self, block: bytes) -> Fields | None:
-        """Take ``block`` (field lines, each with its CRLF) apart; ``None`` if one breaks the grammar.
+        """Take ``block`` (field lines with CRLF between them) apart; ``None`` if one breaks the grammar.
 
         A line that has come before is good. A block as a whole is only recognised where nothing in it is new,
         which is never so with a key or an id: most of its lines still are.
@@ -133,7 +133,7 @@ class FieldRules:
         lines: list[bytes] = []
         special: dict[bytes, list[bytes]] = {}
         familiar = True
-        all_lines = block[:-2].split(b"\r\n")
+        all_lines = block.split(b"\r\n")
         for line in all_lines:
             if line in passed:
                 lines.append(line)

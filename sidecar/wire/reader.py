@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _LEADING_EMPTY_LINES: Final = 2
 _METHOD_START: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_EMPTY_LINE: Final = b"\r\n"
+_LINE_END: Final = b"\r\n"
+_HEAD_END: Final = b"\r\n\r\n"
 
 
 class _Reader:
@@ -79,7 +80,7 @@ class RequestReader(_Reader):
                 certain. What came of the head is still in ``buffer`` then.
         """
         buffer = self.buffer
-        while buffer[:2] == _EMPTY_LINE:
+        while buffer.startswith(_LINE_END):
             # RFC 9112, section 2.2: an empty line before a request is to be ignored.
             self._empty_lines += 1
             if self._empty_lines > _LEADING_EMPTY_LINES:
@@ -87,20 +88,21 @@ class RequestReader(_Reader):
             buffer = self.buffer = buffer[2:]
         if not buffer:
             return None
-        end = buffer.find(b"\r\n\r\n", self._checked)
-        if end < 0 or end + 4 > self._limits.header_bytes:
+        if self._checked and buffer.find(_HEAD_END, self._checked) < 0:
+            self._check_unfinished()
+            return None
+        whole, end, rest = buffer.partition(_HEAD_END)
+        if not end or len(whole) + len(end) > self._limits.header_bytes:
             self._check_unfinished()
             return None
         self._checked = 0
-        line_end = buffer.find(_EMPTY_LINE)
-        block = buffer[line_end + 2 : end + 2]
+        line, _, block = whole.partition(_LINE_END)
         fields = self._sort(block)
         if fields is None:
-            message, reason = diagnose_fields(block)
+            message, reason = diagnose_fields(block + _LINE_END)
             raise forbidden_key(block) or BadRequest(message, reason=reason)
-        head = parse_request(buffer[:line_end], fields, self._limits)
-        end += 4
-        self.buffer = buffer[end:] if end < len(buffer) else b""
+        head = parse_request(line, fields, self._limits)
+        self.buffer = rest
         self._empty_lines = 0
         length = head.length
         if length == 0:
@@ -114,7 +116,7 @@ class RequestReader(_Reader):
     def _check_unfinished(self) -> None:
         """Refuse what can no longer become a good head, instead of waiting for its end."""
         buffer, limits = self.buffer, self._limits
-        line_end = buffer.find(_EMPTY_LINE, 0, limits.request_line + 2)
+        line_end = buffer.find(_LINE_END, 0, limits.request_line + 2)
         # One octet more may be the CR of a line that is just within the limit.
         if line_end < 0 and len(buffer) > limits.request_line + 1:
             raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
@@ -145,22 +147,23 @@ class ResponseReader(_Reader):
             UpstreamProtocolError: It is malformed or too large.
         """
         buffer = self.buffer
-        end = buffer.find(b"\r\n\r\n", self._checked)
-        if end < 0:
+        if self._checked and buffer.find(_HEAD_END, self._checked) < 0:
             self._check_unfinished()
             return None
-        if end + 4 > self._limits.header_bytes:
+        whole, end, rest = buffer.partition(_HEAD_END)
+        if not end:
+            self._check_unfinished()
+            return None
+        if len(whole) + len(end) > self._limits.header_bytes:
             raise UpstreamProtocolError("the upstream's head is too large", reason="header_bytes", sent=True)
         self._checked = 0
-        line_end = buffer.find(_EMPTY_LINE)
-        block = buffer[line_end + 2 : end + 2]
+        line, _, block = whole.partition(_LINE_END)
         fields = self._sort(block)
         if fields is None:
-            message, reason = diagnose_fields(block)
+            message, reason = diagnose_fields(block + _LINE_END)
             raise UpstreamProtocolError(message, reason=reason, sent=True)
-        head = parse_response(buffer[:line_end], fields, self._limits, method)
-        end += 4
-        self.buffer = buffer[end:] if end < len(buffer) else b""
+        head = parse_response(line, fields, self._limits, method)
+        self.buffer = rest
         if head.length == 0:
             self.body = NO_BODY
         elif head.chunked:

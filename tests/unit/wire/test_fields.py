@@ -4,12 +4,12 @@ from sidecar.wire.fields import NOTED, REMOVED, FieldRules, Fields, field_values
 
 
 def block_of(*lines):
-    return b"".join(line + b"\r\n" for line in lines)
+    return b"\r\n".join(lines)
 
 
 def sort(rules, *lines):
     fields = rules.sort(block_of(*lines))
-    assert fields.raw == block_of(*fields.lines)
+    assert fields.raw == b"".join(line + b"\r\n" for line in fields.lines)
     return fields.lines, fields.special, fields.count
 
 
