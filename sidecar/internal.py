@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sidecar.attempts import Attempts
 from sidecar.correlation import is_valid
@@ -19,7 +19,7 @@ from sidecar.ids import random_hex, uuid7_octets
 from sidecar.net.deadlines import NEVER
 from sidecar.net.nobody import Nobody
 from sidecar.net.server import ClientLimits, Listener
-from sidecar.pipeline import correlation_fields
+from sidecar.pipeline import DirectPlan, correlation_fields
 from sidecar.spans import Purpose, child_of
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules, Fields
 from sidecar.wire.head import Limits, RequestHead
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sidecar.metrics.names import Metrics
     from sidecar.net.deadlines import Deadlines
-    from sidecar.pipeline import Plan, Upstream
+    from sidecar.pipeline import Plan
     from sidecar.proxy import Proxy
     from sidecar.spans import Spans
     from sidecar.tracing.context import TraceContext
@@ -59,18 +59,6 @@ class Answer(NamedTuple):
 
 class NoSuchUpstreamError(Exception):
     """The configuration has no upstream of this name any more."""
-
-
-class _Direct:
-    """The plan of a call to an upstream that no route leads to."""
-
-    __slots__ = ("dead_letter", "fallback", "keeps_body", "upstream", "upstream_dedupes")
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
-        self.fallback = None
-        self.upstream_dedupes = False
-        self.dead_letter = self.keeps_body = False
 
 
 class InternalCalls:
@@ -129,7 +117,7 @@ class InternalCalls:
         found = self._proxy.pipeline.upstreams.get(upstream)
         if found is None:
             raise NoSuchUpstreamError(f"there is no upstream {upstream!r} any more")
-        exchange = self._exchange(head, body, cast("Plan", _Direct(found)), purpose, correlation_id)
+        exchange = self._exchange(head, body, DirectPlan(found), purpose, correlation_id)
         with self._under_way(exchange, purpose):
             response = await self._attempts.send(exchange, exchange.added)
             return Answer(response.status, await self._read(exchange, response, wanted))

@@ -254,6 +254,17 @@ class Plan:
         self.route = route
 
 
+class DirectPlan(Plan):
+    """The plan of a call to an upstream that no route leads to: how it is sent, and nothing else."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.fallback = None
+        self.upstream_dedupes = False
+        self.dead_letter = False
+        self.keeps_body = False
+
+
 class Build:
     """What plans are built with."""
 
