@@ -123,11 +123,13 @@ class Keyed:
                 await self._stream(exchange, response)
             else:
                 await self._collect(exchange, execution, response)
+        except (SidecarError, ClientGone) as error:
+            if head_came:
+                self._attempts.end(exchange, error)
+            raise await self._settle_failure(exchange, execution, error, head_came=head_came) from error
         except BaseException as error:
             if head_came:
                 self._attempts.end(exchange, error)
-            if isinstance(error, SidecarError | ClientGone):
-                raise await self._settle_failure(exchange, execution, error, head_came=head_came) from error
             execution.forsake(sent=exchange.sent)
             raise
         self._proxy.count_key(exchange, execution.result)

@@ -49,3 +49,15 @@ def test_no_interpreted_class_inherits_from_a_compiled_one():
         if isinstance(base, ast.Name) and base.id in names
     }
     assert children == set()
+
+
+@pytest.mark.parametrize("path", COMPILED)
+def test_no_error_is_raised_again_in_a_handler_that_awaits(path):
+    """mypyc: what is being handled is forgotten over an ``await``, and a bare ``raise`` ends the process."""
+    handlers = [
+        handler.lineno
+        for handler in nodes(path, ast.ExceptHandler)
+        if any(isinstance(node, ast.Await) for node in ast.walk(handler))
+        and any(isinstance(node, ast.Raise) and node.exc is None for node in ast.walk(handler))
+    ]
+    assert handlers == []
