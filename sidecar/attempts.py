@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from sidecar.pipeline import Upstream, UpstreamHost
     from sidecar.wire.head import ResponseHead
 
-_GOOD: Final = Outcome.GOOD  # looked up once: an enumeration's members are found by a function of their class
+# An enumeration's members are looked up by a function of their class, for which every request would pay.
+_GOOD: Final = Outcome.GOOD
+_BREAKER_OPEN: Final = Skip.BREAKER_OPEN
 _PHASES: Final = ("closed", "half_open", "open")
 _KEPT_BODY: Final = 1024 * 1024  # a keyed body has been read whole up to this size; more is never needed
 
@@ -48,7 +50,7 @@ class Attempts:
         seconds = plan.upstream.balancer.refusal(exchange.started)
         if seconds:
             exchange.breaker = "open"
-            self._skip(exchange, Skip.BREAKER_OPEN)
+            self._skip(exchange, _BREAKER_OPEN)
         else:
             plan.upstream.refusing = False
         return seconds

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from sidecar.digits import decimal
+
 if TYPE_CHECKING:
     from sidecar.errors import SidecarError
 
@@ -194,9 +196,9 @@ class FrequentReply:
                 retry_after,
             )
         size = len(self._body) + len(correlation_id) + len(_END_OF_BODY)
-        answer = b"%bContent-Length: %d\r\n%b\r\n%b%b%b" % (
+        answer = b"%bContent-Length: %b\r\n%b\r\n%b%b%b" % (
             self._start,
-            size,
+            decimal(size),
             added,
             self._body,
             correlation_id,

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.servers.timing import microseconds
-from sidecar.balancing import RoundRobin
+from sidecar.balancing import Host, RoundRobin
 from sidecar.breaker.core import Breaker
 from sidecar.bulkhead.core import Permits
 from sidecar.health import Health
@@ -22,11 +22,6 @@ from sidecar.retry.budget import RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class _Host:
-    def __init__(self) -> None:
-        self.breaker, self.health = Breaker(), Health()
 
 
 class _Exchange:
@@ -44,7 +39,7 @@ class _Exchange:
 def _chain(loop: asyncio.AbstractEventLoop) -> Callable[[], object]:
     budget = RetryBudget()
     permits: Permits[object] = Permits(100, 100, grant=lambda _: None)
-    balancer = RoundRobin([_Host()])
+    balancer = RoundRobin([Host(Breaker(), Health())])
     deadlines = Deadlines(loop)
     exchange = _Exchange()
 

@@ -124,6 +124,9 @@ class JsonLines:
 _END: Final = b',"route":%b,"upstream_host":%b,"idempotency":%b,"breaker":%b,"reason":%b,"cause":%b}\n'
 _REMEMBERED_CIRCUMSTANCES: Final = 1024
 _METHODS: Final = {method: b'"%b"' % method for method in KNOWN_METHODS}
+_QUOTED: Final[dict[bytes, bytes]] = {}
+_REMEMBERED: Final = 1024
+_REMEMBERED_LENGTH: Final = 100
 _PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
 
 
@@ -133,10 +136,16 @@ def _text(value: str) -> bytes:
 
 
 def _quoted(value: bytes) -> bytes:
-    """What a client wrote, as JSON."""
-    if _PLAIN.fullmatch(value):
-        return b'"%b"' % value
-    return _encode_value(value.decode("latin-1"))
+    """What a client wrote, as JSON. Short texts, which come again and again, are remembered."""
+    quoted = _QUOTED.get(value)
+    if quoted is None:
+        plain = _PLAIN.fullmatch(value) is not None
+        quoted = b'"%b"' % value if plain else _encode_value(value.decode("latin-1"))
+        if len(value) <= _REMEMBERED_LENGTH:
+            if len(_QUOTED) >= _REMEMBERED:
+                _QUOTED.clear()
+            _QUOTED[value] = quoted
+    return quoted
 
 
 def _encode_value(value: str) -> bytes:

@@ -30,7 +30,7 @@ class RouteMetrics:
         self._metrics = metrics
         self._active: Gauge = metrics.active_requests.labels(route=route)
         self._durations: dict[str, Histogram] = {}
-        self._cells: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
+        self._cells: dict[bytes, dict[int, tuple[Counter, Histogram]]] = {}
 
     @property
     def active(self) -> float:
@@ -56,7 +56,8 @@ class RouteMetrics:
             trace_id: Of a sampled request, 32 hexadecimal digits: it becomes its bucket's exemplar.
         """
         self._active.value -= 1
-        pair = self._cells.get((method, status))
+        by_status = self._cells.get(method)
+        pair = None if by_status is None else by_status.get(status)
         if pair is None:
             pair = self._find(method, status)
         count, duration = pair
@@ -78,5 +79,5 @@ class RouteMetrics:
         count = self._metrics.http_requests.labels(method=name, route=self.route, status_code=code)
         pair = (count, duration)
         if OTHER not in (name, code):
-            self._cells[method, status] = pair
+            self._cells.setdefault(method, {})[status] = pair
         return pair
