@@ -416,4 +416,7 @@ def test_a_hundred_reloads_under_load_without_an_error(two, tmp_path):
         assert count(sidecar, "reloads") >= 100
         assert count(sidecar, "reload_failures") == 0
         assert [line for line in sidecar.access_lines() if line["status"] not in (200, 201)] == []
-        assert sidecar.resident_bytes() < 80 << 20
+        # The watch over the file may just have had it read once more, which a child process does.
+        eventually(
+            lambda: sidecar.resident_bytes() < 64 << 20, "no configuration of the hundred is still held"
+        )
