@@ -73,9 +73,7 @@ class Collector:
 
     def body(self) -> bytes | None:
         """The whole body; ``None`` if it was too large."""
-        if self.streaming:
-            return None
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        return None if self.streaming else b"".join(self._pieces)
 
     def answer(self, body: bytes | None, trailers: list[bytes]) -> None:
         """Let the client have all of the response, or its end.

@@ -138,14 +138,7 @@ class Engine:
         try:
             found = None
             if record_id not in ledger.running:
-                started = ledger.now()
-                try:
-                    found = await self.store.claim(claim)  # `Ledger.ask` without a coroutine of its own
-                except BaseException as error:
-                    ledger.asked_in_vain(claim, error)
-                    raise
-                finally:
-                    ledger.asked(started)
+                found = await ledger.ask(claim)
                 if found is _FRESH and not ledger.knows(record_id):
                     return ledger.begin(policy, claim)  # the way of almost every request
             inquiry = Inquiry(ledger, policy, claim, fingerprint)

@@ -145,10 +145,8 @@ def take(kind: Kind, method: bytes, target: bytes, media_type: bytes, body: byte
         fingerprinter.update(body)
         request = None if len(body) > BUFFERED_BODY else (method, target, media_type, body)
         return Fingerprint(fingerprinter.finish().value, request)
-    normal = _normalise(media_type)
-    lengths = _LENGTHS.pack(len(method), len(target), len(normal))
-    parts = (_RAW_LABEL, lengths, method, target, normal, body, _BODY_LENGTH.pack(len(body)))
-    digest = sha256(b"".join(parts)).digest()
+    description = _describe(method, target, _normalise(media_type))
+    digest = sha256(b"".join((_RAW_LABEL, description, body, _BODY_LENGTH.pack(len(body))))).digest()
     return Fingerprint(_RAW_PREFIX + digest, (method, target, media_type, body))
 
 

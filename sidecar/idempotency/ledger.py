@@ -116,23 +116,15 @@ class Ledger:
         started = self.now()
         try:
             return await self.store.claim(claim, over=over, watched=watched)
-        except BaseException as error:
-            self.asked_in_vain(claim, error)
-            raise
-        finally:
-            self.asked(started)
-
-    def asked(self, started: float) -> None:
-        """A claim that was made at ``started`` has been answered, or is not waited for any more."""
-        self._observe("claim", self.now() - started)
-
-    def asked_in_vain(self, claim: Claim, error: BaseException) -> None:
-        """``claim`` was not answered. Where it may be granted all the same, take it back."""
-        if isinstance(error, StoreError):
+        except StoreError as error:
             if error.maybe_done:
                 self.abandon(claim)
-        elif isinstance(error, asyncio.CancelledError):
+            raise
+        except asyncio.CancelledError:
             self.abandon(claim)
+            raise
+        finally:
+            self._observe("claim", self.now() - started)
 
     def remembers(self, record_id: str) -> bool:
         """Whether the key was sent from here, whatever the store says."""
