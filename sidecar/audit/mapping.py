@@ -147,12 +147,15 @@ def blank_row(*, row_id: str, method: str, correlation_id: str | None, created_a
     )
 
 
-def mistakes(settings: Audit, path_names: Collection[str]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def mistakes(
+    settings: Audit, path_names: Collection[str] | None
+) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """What is wrong with a route's ``audit`` section: where in it, and what, for whoever loads it.
 
     Args:
         settings: The section.
-        path_names: Names of the ``{name}`` segments in the route's path.
+        path_names: Names of the ``{name}`` segments in the route's path; ``None`` where the path is a mistake
+            itself, so that nobody knows them.
     """
     for number, text in enumerate(settings.redact):
         if not text:
@@ -162,12 +165,12 @@ def mistakes(settings: Audit, path_names: Collection[str]) -> Iterator[tuple[tup
             yield (name,), problem
 
 
-def _mistake(text: str, convert: Callable[[Any], str], path_names: Collection[str]) -> str:
+def _mistake(text: str, convert: Callable[[Any], str], path_names: Collection[str] | None) -> str:
     try:
         source = parse_source(text)
     except ValueError as error:
         return str(error)
-    if isinstance(source, PathParameter) and source.name not in path_names:
+    if isinstance(source, PathParameter) and path_names is not None and source.name not in path_names:
         known = ", ".join(f"{{{name}}}" for name in sorted(path_names)) or "none"
         return f"the route's path has no {{{source.name}}} (it has {known})"
     if isinstance(source, Constant):

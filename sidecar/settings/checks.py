@@ -48,6 +48,7 @@ class Draft:
         listeners: The listeners by position, as far as they are valid.
         routes: The routes by position, as far as they are valid.
         flawed: Positions of routes that have lost an invalid part.
+        pathless: Positions of routes whose path may be the part that they have lost.
         subscriptions: The subscriptions by position, as far as they are valid.
         listener_names: Names of all listeners, in order, invalid ones too.
         upstream_names: Names of all upstreams, invalid ones too.
@@ -58,6 +59,7 @@ class Draft:
     listeners: dict[int, Listener]
     routes: dict[int, Route]
     flawed: set[int | str]
+    pathless: set[int | str]
     subscriptions: dict[int, Subscription]
     listener_names: list[str]
     upstream_names: list[str]
@@ -72,7 +74,7 @@ def check(draft: Draft) -> Iterator[Found]:
     yield from _check_workers(draft)
     yield from _check_upstreams(draft)
     for position, route in draft.routes.items():
-        yield from _check_route(("routes", position), route)
+        yield from _check_route(("routes", position), route, knows_path=position not in draft.pathless)
     yield from _duplicates("routes", draft.route_names, "a route")
     yield from _check_order(draft)
     yield from _check_subscriptions(draft)
@@ -177,7 +179,7 @@ def _check_files(path: Path, tls: ListenerTls | UpstreamTls, keys: Iterable[str]
             yield (*path, key), f"{name} cannot be read: {error.strerror}"
 
 
-def _check_route(path: Path, route: Route) -> Iterator[Found]:
+def _check_route(path: Path, route: Route, *, knows_path: bool) -> Iterator[Found]:
     if route.fallback == route.upstream:
         yield (*path, "fallback"), f"is the upstream itself: name another one than {route.upstream}"
     match = route.match
@@ -186,11 +188,12 @@ def _check_route(path: Path, route: Route) -> Iterator[Found]:
     pattern = _pattern(match)
     if isinstance(pattern, str):
         yield (*path, "match", "prefix" if match.path is None else "path"), pattern
-    elif route.audit is not None:
-        yield from _check_audit((*path, "audit"), route.audit, {name for _, name in pattern.names})
+    if route.audit is not None:
+        names = None if isinstance(pattern, str) or not knows_path else {name for _, name in pattern.names}
+        yield from _check_audit((*path, "audit"), route.audit, names)
 
 
-def _check_audit(path: Path, audit: Audit, parameters: Collection[str]) -> Iterator[Found]:
+def _check_audit(path: Path, audit: Audit, parameters: Collection[str] | None) -> Iterator[Found]:
     from sidecar.audit.mapping import mistakes  # noqa: PLC0415 - a start without audited routes does without
 
     for place, message in mistakes(audit, parameters):

@@ -12,7 +12,7 @@ from sidecar.settings import environment, yaml_source
 from sidecar.settings.checks import Draft, check
 from sidecar.settings.explain import explain
 from sidecar.settings.mistake import Invalid, Mistake, Path, dotted
-from sidecar.settings.model import Settings
+from sidecar.settings.model import Route, Settings
 from sidecar.settings.overlay import Overlay
 from sidecar.settings.references import unknown_names
 from sidecar.settings.resolve import resolve
@@ -141,6 +141,7 @@ class _Judge:
             listeners=_positions(_LISTENERS, settings.listeners, removed),
             routes=_positions(_ROUTES, settings.routes, removed),
             flawed={path[1] for path in removed if path[0] == "routes" and len(path) > 1},
+            pathless={path[1] for path in removed if _may_be_the_path(path)},
             subscriptions=_positions(_SUBSCRIPTIONS, settings.events.subscriptions, removed),
             listener_names=_names(tree.get("listeners")),
             upstream_names=list(upstreams) if isinstance(upstreams, dict) else [],
@@ -157,6 +158,12 @@ class _Judge:
 def _is_explained(path: Path, wrong: set[Path]) -> bool:
     """Whether a mistake may be there only because a wrong value around or below it was removed."""
     return any(path[: len(place)] == place[: len(path)] for place in wrong)
+
+
+def _may_be_the_path(removed: Path) -> bool:
+    """Whether a route may have lost its path: what was removed is ``match``, in it, or a misspelled name."""
+    around, key = removed[:-1], removed[2:3]
+    return around[:1] == _ROUTES and (key == ("match",) or not set(key) <= Route.__dataclass_fields__.keys())
 
 
 def _path(detail: ErrorDetails) -> Path:
