@@ -137,10 +137,10 @@ class App:
     async def stop(self) -> None:
         """Refuse new work, finish what is under way within ``drain_timeout``, and flush."""
         self.draining = True
+        await self._reloader.close()  # another configuration would open the listeners again
         await self._gateway.drain(self._front)
         await asyncio.sleep(self._linger)
         await self._front.kill()
-        await self._reloader.close()
         await self._health_checks.close()
         self._advising.cancel()
         await asyncio.gather(self._advising, return_exceptions=True)

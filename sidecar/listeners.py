@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -64,6 +65,7 @@ class Listeners:
         self._bind = bind
         self._open: dict[model.Listener, _Opened] = {}
         self._retired: list[Listener] = []
+        self._closed = False
 
     @property
     def addresses(self) -> list[str]:
@@ -89,7 +91,8 @@ class Listeners:
         Connections go on; those of a listener that is closed end with the response that is under way.
 
         Raises:
-            OSError: An address is taken or not ours, or a certificate cannot be read; nothing has changed.
+            OSError: An address is taken or not ours, a certificate cannot be read, or :meth:`close` has been
+                called; nothing has changed.
         """
         by_address = {entry.bind: opened for entry, opened in self._open.items()}
         wanted: dict[model.Listener, _Opened] = {}
@@ -102,6 +105,7 @@ class Listeners:
                     kept = await self._start(entry, settings, by_address.get(entry.bind))
                     started.append(kept)
                 wanted[entry] = kept
+            self._check_open()
         except BaseException:
             self._stop(started, keep=self._open)
             raise
@@ -110,6 +114,10 @@ class Listeners:
         for entry, opened in wanted.items():
             _configure(opened.listener, entry, settings)
         self._retired = [listener for listener in self._retired if listener.connections]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise OSError(errno.ESHUTDOWN, "the listeners are closed for good")
 
     def _stop(self, those: Iterable[_Opened], *, keep: dict[model.Listener, _Opened]) -> None:
         """Close ``those`` but for what they share with the ones to ``keep``."""
@@ -145,6 +153,7 @@ class Listeners:
 
     def close(self) -> None:
         """Accept nothing more; connections end with the response that is under way."""
+        self._closed = True
         before, self._open = self._open, {}
         self._stop(before.values(), keep={})
 

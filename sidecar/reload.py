@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.settings.model import Settings
 
 _LOOK_SECONDS: Final = 1.0
+_DRAINING: Final = "the sidecar is draining: it ends under the configuration in force"
 
 
 class Reloader:
@@ -48,6 +49,7 @@ class Reloader:
         self._wanted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._closed = False
         self._seen = self._look()
 
     def start(self) -> None:
@@ -66,7 +68,9 @@ class Reloader:
             self._seen = self._look()
             outcome = await self._recompile()
             mistakes = [str(mistake) for mistake in outcome] if isinstance(outcome, list) else []
-            if not isinstance(outcome, list):
+            if self._closed:
+                mistakes = [_DRAINING]
+            elif not isinstance(outcome, list):
                 try:
                     await self._apply(outcome)
                 except (OSError, AuditTrailUnusable) as error:
@@ -83,7 +87,8 @@ class Reloader:
             return mistakes
 
     async def close(self) -> None:
-        """Stop waiting."""
+        """Wait no more, give up what waits for the file to be read, and refuse what operators ask for."""
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

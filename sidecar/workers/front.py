@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -180,7 +181,7 @@ class Workers:
         """Put ``settings`` in force in all workers; where one refuses, the others go back.
 
         Raises:
-            OSError: One refuses.
+            OSError: One refuses, or they are told to end meanwhile.
         """
         before = self._settings
         if before is None:
@@ -193,6 +194,8 @@ class Workers:
                     await self._change(other, settings, before)
                 raise OSError(f"worker {worker.number}: {problem}")
             changed.append(worker)
+        if self._closing:
+            raise OSError(errno.ESHUTDOWN, "the workers are ending")
 
     async def _change(self, worker: Worker, before: Settings, after: Settings) -> str:
         """Why ``worker`` refuses, or an empty string; one that ends has a successor that does not."""

@@ -205,6 +205,33 @@ def test_a_second_signal_does_no_harm(sidecar, upstream):
     assert sidecar.process.wait() == 0
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_another_configuration_opens_nothing_again(start_sidecar, upstream, workers):
+    """A new file often comes together with the signal to stop."""
+    unused = {"store": f"redis://127.0.0.1:{free_port()}", "idempotency": "off"}
+    config = config_for(upstream.url, workers=workers, drain_timeout="10s", **unused)
+    sidecar = start_sidecar(config)
+    go_on = threading.Event()
+    upstream.reply = Reply([go_on, OK])
+    with sidecar.client() as client:
+        client.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+        upstream.wait_request("/slow")
+        sidecar.process.signal(signal.SIGTERM)
+        eventually(lambda: refuses(sidecar), "it drains")
+        sidecar.write(config | {"limits": {"headers": 50}})
+        sidecar.process.signal(signal.SIGHUP)
+        refused = sidecar.ask("POST", "/admin/reload", json={})  # after the signal's, if that did anything
+        assert (refused.status_code, refused.json()["error"]["mistakes"]) == (
+            422,
+            ["the sidecar is draining: it ends under the configuration in force"],
+        )
+        assert refuses(sidecar)
+        go_on.set()
+        assert client.response().status == 200
+    assert sidecar.process.wait() == 0
+    assert "reloaded" not in [line["event"] for line in sidecar.logs()]
+
+
 def test_the_port_is_free_for_the_next_one(sidecar, start_sidecar, upstream):
     """At once, though connections of the old one linger in the kernel."""
     with sidecar.client() as client:
