@@ -25,7 +25,7 @@ from sidecar.wire.writer import request_head
 if TYPE_CHECKING:
     from sidecar.exchange import Exchange
     from sidecar.metrics.names import Metrics
-    from sidecar.pipeline import Upstream, UpstreamHost
+    from sidecar.upstreams import Upstream, UpstreamHost
     from sidecar.wire.head import ResponseHead
 
 # An enumeration's members are looked up by a function of their class, for which every request would pay.
@@ -66,7 +66,7 @@ class Attempts:
             BulkheadFull, CircuitOpen, UpstreamError: In vain.
             ClientGone, BadRequest, BodyTooLarge, RequestTimeout: The request broke off.
         """
-        upstream = exchange.plan.upstream
+        upstream = exchange.destination.upstream
         exchange.timeouts = upstream.timeouts
         if upstream.permits.try_acquire():
             exchange.held = upstream
@@ -132,7 +132,7 @@ class Attempts:
         """Every breaker of ``upstream`` is open: the route's fallback, or the error that is being handled."""
         self._skip(exchange, Skip.BREAKER_OPEN)
         self.leave(exchange)
-        fallback = exchange.plan.fallback
+        fallback = exchange.destination.fallback
         if fallback is None or upstream is fallback:
             raise  # noqa: PLE0704 - called while the CircuitOpen is handled
         exchange.timeouts = fallback.timeouts
@@ -244,7 +244,7 @@ class Attempts:
             if before >= 0:
                 self._note_transition(exchange, host, before)
         self._record(exchange, exchange.status, error.reason or outcome)
-        if exchange.plan.dead_letter:
+        if exchange.destination.dead_letter:
             failed = FailedTry(time(), now - exchange.attempt_started, host.label, error)
             exchange.failures += (failed,)
 
@@ -314,7 +314,7 @@ class Attempts:
                 number=exchange.attempts,
                 method=exchange.head.method,
                 keyed=b"idempotency-key" in exchange.head.special,
-                upstream_dedupes=exchange.plan.upstream_dedupes,
+                upstream_dedupes=exchange.destination.upstream_dedupes,
                 replayable=exchange.replayable,
                 remaining=exchange.remaining(),
                 retry_after=retry_after,
@@ -427,6 +427,6 @@ class Attempts:
 
 def _kept_octets(exchange: Exchange, upstream: Upstream) -> int:
     """How much of the request's body is kept for another attempt, a dead letter, or the audit trail."""
-    if exchange.key is not None or exchange.plan.keeps_body:
+    if exchange.key is not None or exchange.destination.keeps_body:
         return _KEPT_BODY
     return upstream.replay_body

@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     from sidecar.net.deadlines import Deadlines
     from sidecar.net.server import ServerConnection
     from sidecar.net.upstream import UpstreamConnection
-    from sidecar.pipeline import Plan, Upstream, UpstreamHost
+    from sidecar.pipeline import Destination, Plan
     from sidecar.settings.model import Timeouts
     from sidecar.tracing.context import TraceContext
     from sidecar.tracing.facts import AttemptRecord
     from sidecar.tracing.record import Link
+    from sidecar.upstreams import Upstream, UpstreamHost
     from sidecar.wire.head import RequestHead, ResponseHead
 
 _HELD_OCTETS: Final = 64 * 1024
@@ -69,7 +70,8 @@ class Exchange:
     Attributes:
         connection: The client's.
         head: The request's head.
-        plan: The route's plan, once it is known.
+        plan: The route's plan, once it is known; a call to an upstream that no route leads to has none.
+        destination: Where it is sent: the plan, where there is one.
         parameters: The path parameters of the route's template.
         started: When the head was complete, in monotonic seconds.
         started_ns: The same in nanoseconds since the Unix epoch, where the request is sampled.
@@ -134,6 +136,7 @@ class Exchange:
         "claim",
         "connection",
         "correlation_id",
+        "destination",
         "detached",
         "failures",
         "fingerprinter",
@@ -172,6 +175,7 @@ class Exchange:
         "writes_chunks",
     )
 
+    destination: Destination
     plan: Plan
     timeouts: Timeouts
     trace: TraceContext

@@ -17,7 +17,7 @@ from sidecar.retry.policy import RETRYABLE_STATUSES, Failure
 
 if TYPE_CHECKING:
     from sidecar.exchange import Exchange
-    from sidecar.pipeline import Upstream
+    from sidecar.upstreams import Upstream
     from sidecar.wire.head import ResponseHead
 
 
@@ -32,7 +32,7 @@ def classify(
     """How an attempt failed, and the seconds that a ``Retry-After`` asks for."""
     if exchange.head.upgrade is not None:
         return Failure.UPGRADE, None
-    if exchange.plan.fallback in (None, upstream) and upstream.balancer.refusal(exchange.head_at):
+    if exchange.destination.fallback in (None, upstream) and upstream.balancer.refusal(exchange.head_at):
         return Failure.BREAKER_OPEN, None
     if response is None:
         assert error is not None

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from sidecar.breaker.states import Transition
     from sidecar.idempotency.store import IdempotencyStore
     from sidecar.log import Log
-    from sidecar.pipeline import Upstream
     from sidecar.scoreboard.shared import Scoreboard
     from sidecar.settings.model import Settings
+    from sidecar.upstreams import Upstream
     from sidecar.workers.commons import Commons
 
 _SWEEP_SECONDS: Final = 0.25

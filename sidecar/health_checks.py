@@ -10,8 +10,9 @@ from sidecar.net.health_check import check
 
 if TYPE_CHECKING:
     from sidecar.log import Log
-    from sidecar.pipeline import Pipeline, Upstream, UpstreamHost
+    from sidecar.pipeline import Pipeline
     from sidecar.settings import model
+    from sidecar.upstreams import Upstream, UpstreamHost
 
 _JITTER: Final = 0.1
 """By this share a pause is longer or shorter, so that many sidecars do not check in step."""

@@ -19,7 +19,7 @@ from sidecar.ids import random_hex, uuid7_octets
 from sidecar.net.deadlines import NEVER
 from sidecar.net.nobody import Nobody
 from sidecar.net.server import ClientLimits, Listener
-from sidecar.pipeline import DirectPlan, correlation_fields
+from sidecar.pipeline import Destination, correlation_fields
 from sidecar.spans import Purpose, child_of
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules, Fields
 from sidecar.wire.head import Limits, RequestHead
@@ -117,7 +117,7 @@ class InternalCalls:
         found = self._proxy.pipeline.upstreams.get(upstream)
         if found is None:
             raise NoSuchUpstreamError(f"there is no upstream {upstream!r} any more")
-        exchange = self._exchange(head, body, DirectPlan(found), purpose, correlation_id)
+        exchange = self._exchange(head, body, Destination(found), purpose, correlation_id)
         with self._under_way(exchange, purpose):
             response = await self._attempts.send(exchange, exchange.added)
             return Answer(response.status, await self._read(exchange, response, wanted))
@@ -146,6 +146,7 @@ class InternalCalls:
             SidecarError: There was no answer, or the key does not allow one.
         """
         exchange = self._exchange(head, body, plan, purpose, correlation_id)
+        exchange.plan = plan
         _restore_peer(exchange)
         if plan.policy.applies(head.method):
             exchange.key = plan.policy.read_key(head.values(b"idempotency-key"))
@@ -212,7 +213,7 @@ class InternalCalls:
         self,
         head: RequestHead,
         body: bytes,
-        plan: Plan,
+        destination: Destination,
         purpose: Purpose,
         correlation_id: str,
         *,
@@ -221,7 +222,7 @@ class InternalCalls:
         connection = Nobody(self._listener)
         exchange = Exchange(connection, head, self._loop, self._deadlines)
         exchange.has_task = True
-        exchange.plan = plan
+        exchange.destination = destination
         given = correlation_id.encode("utf-8", "replace")
         exchange.correlation_id = given if is_valid(given) else uuid7_octets()
         self._listener.name_ids(self._proxy.pipeline.settings.correlation.header)
@@ -230,7 +231,7 @@ class InternalCalls:
         if self._spans.is_recorded(exchange.trace):
             exchange.started_ns = time.time_ns()
             exchange.attempt_records = []
-        total = plan.upstream.timeouts.total
+        total = destination.total
         if total is not None:
             exchange.total_deadline = self._loop.time() + total
         connection.start_exchange(exchange)
@@ -240,7 +241,7 @@ class InternalCalls:
     @contextmanager
     def _under_way(self, exchange: Exchange, purpose: Purpose) -> Iterator[None]:
         """Count the exchange among the upstream's requests, and trace it when it has ended."""
-        budget = exchange.plan.upstream.budget
+        budget = exchange.destination.upstream.budget
         budget.request_started()
         error = ""
         try:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sidecar.net.binding import BACKLOG, Binding, bind, name_of
 from sidecar.net.server import ClientLimits, Listener
-from sidecar.pipeline import correlation_fields, server_context
+from sidecar.pipeline import correlation_fields
+from sidecar.tls import server_context
 from sidecar.wire.fields import REMOVED, REQUEST_FIELDS, FieldRules
 from sidecar.wire.head import Limits
 

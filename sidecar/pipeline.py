@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import TYPE_CHECKING
 
-from sidecar.balancing import Host, RoundRobin
-from sidecar.breaker import layout
-from sidecar.breaker.core import Breaker
-from sidecar.breaker.outcome import Outcome, outcomes_by_status
-from sidecar.breaker.settings import BreakerSettings
-from sidecar.bulkhead import core as permits
-from sidecar.bulkhead.adaptive import GradientLimit
-from sidecar.bulkhead.core import Permits
-from sidecar.bulkhead.waiting import Waiter, wake
-from sidecar.health import COMMON_CELLS as HEALTH_CELLS
-from sidecar.health import Health
 from sidecar.idempotency.fingerprint import Kind
 from sidecar.idempotency.policy import RoutePolicy
-from sidecar.metrics.outcomes import ATTEMPT_OUTCOMES, IDEMPOTENCY_RESULTS, REJECTED_BECAUSE
+from sidecar.metrics.outcomes import IDEMPOTENCY_RESULTS
 from sidecar.metrics.route import UNMATCHED, RouteMetrics
-from sidecar.net.pool import Pool
-from sidecar.retry import budget
-from sidecar.retry.backoff import Backoff
-from sidecar.retry.budget import RetryBudget
-from sidecar.retry.policy import RETRYABLE_STATUSES, RetryPolicy
 from sidecar.routing import Router
 from sidecar.scoreboard.row import PrivateRows
+from sidecar.upstreams import Build, Upstream
 from sidecar.wire.fields import REMOVED, RESPONSE_FIELDS, FieldRules
 from sidecar.wire.head import Limits
 
@@ -40,191 +24,47 @@ if TYPE_CHECKING:
     from sidecar.net.deadlines import Deadlines
     from sidecar.scoreboard.row import Rows
     from sidecar.settings import model
-    from sidecar.settings.addresses import UpstreamUrl
 
 
-class UpstreamHost(Host):
-    """One host of an upstream.
-
-    Attributes:
-        label: ``HOST:PORT``, for logs, metrics and operators.
-        url: Where it is.
-        authority: What it is called in ``Host`` under ``host: rewrite``, and by HTTP/1.0 clients' requests.
-    """
-
-    __slots__ = ("authority", "label", "pool", "url")
-
-    def __init__(self, url: UpstreamUrl, pool: Pool, breaker: Breaker, health: Health) -> None:
-        super().__init__(breaker, health)
-        self.url = url
-        self.label = pool.label
-        self.authority = b"localhost" if url.unix else pool.label.encode()
-        self.pool = pool
-
-    def __repr__(self) -> str:
-        return f"<UpstreamHost {self.label}>"
-
-
-class Upstream:
-    """A service that requests go to, with all that guards it.
+class Destination:
+    """Where a request is sent, and how: all that sending needs to know.
 
     Attributes:
-        outcomes: What a response's status says of the host, by status.
-        is_final: Whether a response is passed on without asking if it should be tried again, by status.
-        refusing: An attempt has found no breaker that let it pass, and perhaps the next one will not either.
-        attempts: Cells of ``upstream_attempts_total`` by outcome.
-        rejected: Cells of ``bulkhead_rejected_total`` by reason.
+        upstream: Where it goes.
+        fallback: Where it goes while every breaker of ``upstream`` is open.
+        upstream_dedupes: Whether the upstream recognises a request that it gets again.
+        dead_letter: Whether a mutating request that finds no working upstream is kept.
+        keeps_body: Whether a request's body must still be at hand when its exchange ends.
+        total: Seconds for the whole exchange; ``None`` for no limit.
     """
 
     def __init__(
-        self, name: str, settings: model.Upstream, build: Build, previous: Upstream | None = None
+        self,
+        upstream: Upstream,
+        *,
+        fallback: Upstream | None = None,
+        upstream_dedupes: bool = False,
+        dead_letter: bool = False,
     ) -> None:
-        self.name = name
-        self.settings = settings
-        self.timeouts = settings.timeouts
-        self.rewrites_host = settings.host == "rewrite"
-        self.replay_body = settings.retry.replay_body
-        self.queue_timeout = settings.bulkhead.queue_timeout
-        self.retry = RetryPolicy(
-            max_attempts=settings.retry.max_attempts,
-            backoff=Backoff(
-                initial_delay=settings.retry.initial_delay,
-                multiplier=settings.retry.multiplier,
-                max_delay=settings.retry.max_delay,
-                jitter=settings.retry.jitter,
-            ),
-        )
-        self.outcomes = outcomes_by_status(settings.breaker.failure_statuses)
-        self.is_final = tuple(
-            outcome is Outcome.GOOD and status not in RETRYABLE_STATUSES
-            for status, outcome in enumerate(self.outcomes)
-        )
-        self.hosts = tuple(self._host(url, build, previous) for url in settings.hosts)
-        self.balancer = RoundRobin(self.hosts)
-        self.refusing = False
-        self.adaptive = self._adaptive(previous)
-        # What is in flight goes on counting under the new bounds.
-        self.budget: RetryBudget = self._budget(build) if previous is None else previous.budget
-        if self.budget.share != settings.retry.budget:
-            self.budget = self._budget(build)
-        self.permits: Permits[Waiter] = self._permits(build) if previous is None else previous.permits
-        metrics = build.metrics
-        self.attempts: Mapping[str, Counter] = metrics.upstream_attempts.children(
-            "outcome", ATTEMPT_OUTCOMES, upstream=name
-        )
-        self.rejected: Mapping[str, Counter] = metrics.bulkhead_rejected.children(
-            "reason", REJECTED_BECAUSE, upstream=name
-        )
-
-    def take_over(self) -> None:
-        """The configuration is in force: what was shared with the one before takes its bounds."""
-        self.permits.resize(self._limit, self.settings.bulkhead.max_queue)
-
-    def _adaptive(self, previous: Upstream | None) -> GradientLimit | None:
-        """What finds the bulkhead's limit; it keeps what it has learned while its bounds stay."""
-        bounds = self.settings.bulkhead
-        if not bounds.adaptive:
-            return None
-        if previous is not None and previous.adaptive is not None and previous.settings.bulkhead == bounds:
-            return previous.adaptive
-        return GradientLimit(bounds.max_concurrent)
-
-    @property
-    def _limit(self) -> int:
-        return self.settings.bulkhead.max_concurrent if self.adaptive is None else self.adaptive.limit
-
-    @property
-    def row_names(self) -> set[str]:
-        """The rows that its guards keep their numbers in."""
-        names = {f"budget:{self.name}", f"permits:{self.name}"}
-        for host in self.hosts:
-            names |= {f"breaker:{self.name}/{host.url}", f"health:{self.name}/{host.url}"}
-        return names
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no request of this process goes through it."""
-        return not (self.budget.own_active or self.permits.own)
-
-    def _budget(self, build: Build) -> RetryBudget:
-        row = build.rows.row(f"budget:{self.name}", common=budget.COMMON_CELLS, own=budget.OWN_CELLS)
-        return RetryBudget(self.settings.retry.budget, row=row)
-
-    def _permits(self, build: Build) -> Permits[Waiter]:
-        row = build.rows.row(f"permits:{self.name}", common=permits.COMMON_CELLS, own=permits.OWN_CELLS)
-        queue = self.settings.bulkhead.max_queue
-        return Permits(self._limit, queue, grant=wake, row=row, ring=build.rows.ring)
-
-    def _host(self, url: UpstreamUrl, build: Build, previous: Upstream | None) -> UpstreamHost:
-        settings = self.settings
-        pool = Pool(
-            url,
-            tls=_client_context(settings.tls) if url.is_tls else None,
-            rules=build.response_rules,
-            limits=build.limits,
-            deadlines=build.deadlines,
-            max_connections=settings.pool.max_connections,
-            idle=settings.pool.idle,
-            connect=settings.timeouts.connect,
-        )
-        before = previous.hosts if previous is not None else ()
-        known = next((host for host in before if host.url == url), None)
-        breaker = self._breaker(f"{self.name}/{pool.label}", url, build, known)
-        was_checked = previous is not None and previous.settings.health is not None
-        health = self._health(url, build, known if was_checked else None)
-        return UpstreamHost(url, pool, breaker, health)
-
-    def _health(self, url: UpstreamUrl, build: Build, known: UpstreamHost | None) -> Health:
-        if self.settings.health is None:
-            return Health()
-        if known is not None:
-            return known.health
-        return Health(build.rows.row(f"health:{self.name}/{url}", common=HEALTH_CELLS, own=0))
-
-    def _breaker(self, name: str, url: UpstreamUrl, build: Build, known: UpstreamHost | None) -> Breaker:
-        """A breaker under the present thresholds, in the state (override included) of the one before."""
-        breaker = self.settings.breaker
-        wanted = BreakerSettings(
-            failure_threshold=breaker.failure_threshold,
-            success_threshold=breaker.success_threshold,
-            reset_timeout=breaker.reset_timeout,
-            failure_rate=breaker.failure_rate,
-            window=breaker.window,
-            minimum_calls=breaker.minimum_calls,
-            slow_call=breaker.slow_call,
-            slow_rate=breaker.slow_rate,
-        )
-        if known is not None and known.breaker.settings == wanted:
-            return known.breaker
-        row = (
-            build.rows.row(f"breaker:{self.name}/{url}", common=layout.COMMON_CELLS, own=layout.OWN_CELLS)
-            if known is None
-            else known.breaker.row
-        )
-        return Breaker(name, wanted, row=row, on_transition=build.on_transition)
-
-    def close(self) -> None:
-        """Close idle connections; those in use end with their exchanges."""
-        for host in self.hosts:
-            host.pool.close()
+        self.upstream = upstream
+        self.fallback = fallback
+        self.upstream_dedupes = upstream_dedupes
+        self.dead_letter = dead_letter
+        self.keeps_body = dead_letter
+        self.total = upstream.timeouts.total
 
 
-class Plan:
-    """A route, ready for requests.
+class Plan(Destination):
+    """A route, ready for requests: where they are sent, and what becomes of them before and after.
 
     Attributes:
         name: The route's name.
         template: Its path template or prefix, for traces.
-        upstream: Where requests go.
-        fallback: Where they go while every breaker of ``upstream`` is open.
         policy: How keys are treated.
         results: Cells of ``idempotency_requests_total`` by result.
-        total: Seconds for the whole exchange; ``None`` for no limit.
         protected: Methods whose keys are looked at.
         fails_fast: Whether an open breaker leaves nothing to do but to answer.
-        dead_letter: Whether mutating requests that find no working upstream are kept.
         audit: Has requests recorded in the audit trail; ``None`` where the route has none.
-        keeps_body: Whether a request's body must still be at hand when its exchange ends.
     """
 
     def __init__(
@@ -235,57 +75,23 @@ class Plan:
         build: Build,
         policy: RoutePolicy,
     ) -> None:
+        super().__init__(
+            upstream,
+            fallback=fallback,
+            upstream_dedupes=route.upstream_dedupes,
+            dead_letter=route.dead_letter,
+        )
         self.name = route.name
         self.template = route.match.path or route.match.prefix or "/"
-        self.upstream = upstream
-        self.fallback = fallback
-        self.upstream_dedupes = route.upstream_dedupes
         self.policy = policy
         self.metrics = RouteMetrics(build.metrics, route.name)
         self.results: Mapping[str, Counter] = build.metrics.idempotency_requests.children(
             "result", IDEMPOTENCY_RESULTS, route=route.name
         )
-        self.total = upstream.timeouts.total
         self.protected = policy.methods if policy.enabled else frozenset()
-        self.dead_letter = route.dead_letter
         self.fails_fast = fallback is None and not route.dead_letter and route.audit is None
         self.audit: AuditedRoute | None = None
-        self.keeps_body = route.dead_letter
         self.route = route
-
-
-class DirectPlan(Plan):
-    """The plan of a call to an upstream that no route leads to: how it is sent, and nothing else."""
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
-        self.fallback = None
-        self.upstream_dedupes = False
-        self.dead_letter = False
-        self.keeps_body = False
-
-
-class Build:
-    """What plans are built with."""
-
-    __slots__ = ("deadlines", "limits", "metrics", "on_transition", "response_rules", "rows")
-
-    def __init__(
-        self,
-        *,
-        metrics: Metrics,
-        deadlines: Deadlines,
-        limits: Limits,
-        response_rules: FieldRules,
-        on_transition: Callable[[Transition], None],
-        rows: Rows,
-    ) -> None:
-        self.metrics = metrics
-        self.deadlines = deadlines
-        self.limits = limits
-        self.response_rules = response_rules
-        self.on_transition = on_transition
-        self.rows = rows
 
 
 class Pipeline:
@@ -386,31 +192,3 @@ def _policy(settings: model.Settings, route: model.Route) -> RoutePolicy:
         replay_set_cookie=wanted.replay_set_cookie,
         correlation_header=field,
     )
-
-
-def _client_context(tls: model.UpstreamTls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if tls.cert is not None:
-        context.load_cert_chain(tls.cert, tls.key)
-    return context
-
-
-def server_context(tls: model.ListenerTls) -> ssl.SSLContext:
-    """The TLS context of a listener.
-
-    Raises:
-        OSError: A file cannot be read, or is no certificate or key (:class:`ssl.SSLError`).
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(tls.cert, tls.key)
-    if tls.client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(tls.client_ca)
-    return context

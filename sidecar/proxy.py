@@ -191,7 +191,7 @@ class Proxy:
         if found is None:
             raise NoRoute("no route matches the request", reason="no_route")
         plan, exchange.parameters = found
-        exchange.plan = plan
+        exchange.plan = exchange.destination = plan
         exchange.metrics = plan.metrics
         plan.metrics.started()
         plan.upstream.budget.request_started()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sidecar.admin.reading import Members
     from sidecar.breaker.states import Override
     from sidecar.load import Connections, Load
-    from sidecar.pipeline import Upstream, UpstreamHost
+    from sidecar.upstreams import Upstream, UpstreamHost
 
 
 async def list_upstreams(request: web.Request, control: Control) -> web.Response:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.clock import SYSTEM_CLOCK, Clock
 from sidecar.metrics.registry import merge, retired
 from sidecar.net.binding import Place
-from sidecar.pipeline import server_context
+from sidecar.tls import server_context
 from sidecar.workers.link import LinkLost
 from sidecar.workers.messages import Apply, SetLogLevel, Start
 from sidecar.workers.worker import Worker
