@@ -19,7 +19,6 @@ from sidecar.attempts import Attempts
 from sidecar.correlation import choose
 from sidecar.digits import decimal
 from sidecar.errors import (
-    BadRequest,
     BodyTooLarge,
     ClientGone,
     LoopDetected,
@@ -28,18 +27,17 @@ from sidecar.errors import (
     UpstreamProtocolError,
 )
 from sidecar.exchange import Exchange
-from sidecar.failures import circuit_open
 from sidecar.ids import random_hex, uuid7_octets
 from sidecar.keyed import Keyed
+from sidecar.local_replies import OpenCircuitAnswer, answer_error, reason_of, refuse
 from sidecar.net.deadlines import NEVER
 from sidecar.net.upstream import CLIENT_SIDE
-from sidecar.reply import DATE, FrequentReply, asks_for_problem, error_reply
+from sidecar.reply import DATE
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
 from sidecar.tracing.facts import ExchangeRecord
 from sidecar.wire.body import chunk, last_chunk
-from sidecar.wire.remains import remains
 from sidecar.wire.writer import response_head
 
 if TYPE_CHECKING:
@@ -102,9 +100,7 @@ class Proxy:
         self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self._attempts = Attempts(metrics)
-        open_circuit = circuit_open(0)
-        self._open_reply = FrequentReply(open_circuit)
-        self._open_reason = _reason_of(open_circuit)
+        self._open_circuit = OpenCircuitAnswer()
         self.keyed = Keyed(self, engine, self._attempts)
         self._name = name
         self._via = b"1.1 " + name
@@ -126,7 +122,7 @@ class Proxy:
                 elif exchange.key is not None:
                     await self.keyed.run(exchange)
                 elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
-                    self._answer_open(exchange, seconds)
+                    self._open_circuit.give(exchange, seconds)
                 else:
                     await self.forward(exchange)
             except SidecarError as error:
@@ -136,9 +132,9 @@ class Proxy:
                     and exchange.plan.dead_letter
                 ):
                     await self._loop.create_task(self.dead_letters.keep(exchange, error))
-                self.answer_error(exchange, error)
+                answer_error(exchange, error)
             except ClientGone as gone:
-                self.client_gone(exchange, gone.reason)
+                self._client_gone(exchange, gone.reason)
         except BaseException as error:
             self._break_off(exchange, error)
             raise
@@ -159,6 +155,36 @@ class Proxy:
             exchange.reason = "fault"
         exchange.connection.abort()
         self.finish(exchange)
+
+    def _client_gone(self, exchange: Exchange, reason: str) -> None:
+        """Nobody is left to answer."""
+        exchange.detach_upstream()
+        exchange.status = exchange.status or _CLIENT_CLOSED
+        exchange.reason = reason
+        exchange.connection.abort()
+
+    def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
+        """Answer what is not a request."""
+        refusal = refuse(connection, error)
+        metrics = self.pipeline.unmatched
+        metrics.started()
+        metrics.ended(refusal.method, error.answer_status, 0.0)
+        self._log.access(
+            method=refusal.method,
+            target=refusal.target,
+            route=metrics.route,
+            status=error.answer_status,
+            bytes_in=0,
+            bytes_out=refusal.bytes_out,
+            duration_ms=0.0,
+            attempts=0,
+            upstream_host="",
+            idempotency="",
+            breaker="",
+            reason=reason_of(error),
+            correlation_id=refusal.correlation_id,
+            trace_id="",
+        )
 
     def crashed(self, error: BaseException) -> None:
         """Tell of a fault of our own."""
@@ -366,92 +392,6 @@ class Proxy:
         if more:
             await exchange.wait()
 
-    # --- answers of our own -----------------------------------------------------------------------------
-
-    def answer_error(self, exchange: Exchange, error: SidecarError) -> None:
-        """Answer with an error, or break the connection if the response has already begun."""
-        connection = exchange.connection
-        exchange.detach_upstream()
-        exchange.reason = _reason_of(error)
-        if exchange.head_sent:
-            connection.abort()
-            return
-        if isinstance(error, BadRequest) or not exchange.request_done:
-            connection.persistent = False
-        if connection.draining:
-            connection.persistent = False
-        exchange.status = error.answer_status
-        added = exchange.added + exchange.notes
-        if not connection.persistent:
-            added += b"Connection: close\r\n"
-        head, body = error_reply(
-            error,
-            accept=exchange.head.values(b"accept"),
-            correlation_id=exchange.correlation_id,
-            added=added,
-        )
-        exchange.head_sent = True
-        if not exchange.detached:
-            exchange.bytes_out = len(body)
-            connection.write(head if exchange.head.method == b"HEAD" else head + body)
-
-    def _answer_open(self, exchange: Exchange, seconds: int) -> None:
-        """Answer behind an open breaker: in an outage this is what every request costs."""
-        connection, head = exchange.connection, exchange.head
-        ordinary = exchange.request_done and connection.persistent and not connection.draining
-        if not ordinary or head.method == b"HEAD" or asks_for_problem(head.special.get(b"accept")):
-            self.answer_error(exchange, circuit_open(seconds))
-            return
-        exchange.reason = self._open_reason
-        exchange.status = self._open_reply.status
-        exchange.head_sent = True
-        added = exchange.added + exchange.notes
-        answer, exchange.bytes_out = self._open_reply.make(seconds, exchange.correlation_id, added)
-        connection.write(answer)
-
-    def client_gone(self, exchange: Exchange, reason: str) -> None:
-        """Nobody is left to answer."""
-        exchange.detach_upstream()
-        exchange.status = exchange.status or _CLIENT_CLOSED
-        exchange.reason = reason
-        exchange.connection.abort()
-
-    def refuse(self, connection: ServerConnection, error: SidecarError) -> None:
-        """Answer what is not a request."""
-        listener = connection.listener
-        found = remains(connection.reader.buffer, listener.limits.head)
-        correlation_id = choose(found.values(listener.correlation_field), trust=listener.trust_ids)
-        request_id = choose(found.values(b"x-request-id"), trust=listener.trust_ids)
-        head, body = error_reply(
-            error,
-            accept=found.values(b"accept"),
-            correlation_id=correlation_id,
-            added=listener.id_fields(correlation_id, request_id) + b"Connection: close\r\n",
-        )
-        connection.persistent = False
-        if found.method == b"HEAD":
-            body = b""
-        connection.write(head + body)
-        metrics = self.pipeline.unmatched
-        metrics.started()
-        metrics.ended(found.method, error.answer_status, 0.0)
-        self._log.access(
-            method=found.method,
-            target=found.target,
-            route=metrics.route,
-            status=error.answer_status,
-            bytes_in=0,
-            bytes_out=len(body),
-            duration_ms=0.0,
-            attempts=0,
-            upstream_host="",
-            idempotency="",
-            breaker="",
-            reason=_reason_of(error),
-            correlation_id=correlation_id,
-            trace_id="",
-        )
-
     # --- keys -------------------------------------------------------------------------------------------
 
     @staticmethod
@@ -531,9 +471,3 @@ class Proxy:
                 links=exchange.links,
             )
         )
-
-
-def _reason_of(error: SidecarError) -> str:
-    """Code and cause, as the access line takes them apart again."""
-    code = error.code.lower()
-    return f"{code}:{error.reason}" if error.reason else code
