@@ -76,7 +76,12 @@ class DeadLetterHook:
             store = await self._store()
             await store.add(self._queue, record)
         except DeadLetterError as failed:
-            _logger.warning("a request to %s is lost, no dead letter of it was kept: %s", exchange, failed)
+            _logger.warning(
+                "a request to route %s is lost, no dead letter of it was kept: %s",
+                exchange.plan.name,
+                failed,
+                extra=_log_fields(exchange),
+            )
             return
         exchange.notes += b"X-Dead-Letter-ID: %b\r\n" % record.id.encode()
 
@@ -153,8 +158,13 @@ def _too_long(exchange: Exchange) -> bool:
         "no dead letter is kept of a request to route %s: its body is over %d octets",
         exchange.plan.name,
         MOST_BODY,
+        extra=_log_fields(exchange),
     )
     return False
+
+
+def _log_fields(exchange: Exchange) -> dict[str, str]:
+    return {"correlation_id": exchange.correlation_id.decode("latin-1"), "trace_id": exchange.trace.trace_id}
 
 
 def _fields(exchange: Exchange) -> list[tuple[bytes, bytes]]:

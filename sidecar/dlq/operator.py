@@ -163,6 +163,7 @@ class Operator:
                     _logger.info(
                         "dead letter %s in %s: %s in a retry of many by %s: %s",
                         *(record.id, queue, outcome.result, by, reason),
+                        extra={"correlation_id": record.correlation_id, "trace_id": record.trace_id},
                     )
                 yield outcome
                 if outcome.last:

@@ -60,4 +60,8 @@ class Burial:
             stored_at=now,
         )
         await self._dead_letters.add(QueueName(self._service, event_type), record)
-        _logger.warning("event %s of %s is a dead letter (%s): %s", event.id, event_type, reason, text)
+        _logger.warning(
+            "event %s of %s is a dead letter (%s): %s",
+            *(event.id, event_type, reason, text),
+            extra=event.log_fields,
+        )

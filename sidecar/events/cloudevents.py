@@ -87,6 +87,11 @@ class Event:
         """32 hexadecimal digits of ``traceparent``, or empty."""
         return self.traceparent[3:35]
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What tells in a log line which event it is about, beside its id."""
+        return {"correlation_id": self.correlation_id, "trace_id": self.trace_id}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:

@@ -219,7 +219,8 @@ class Feed:
         """Another consumer has the entry now: what is under way goes on, but nothing more begins."""
         parcel = self._held.pop(entry_id, None)
         if parcel is not None and parcel.open:
-            _logger.warning("event %s was taken over by another consumer", parcel.event.id)
+            event = parcel.event
+            _logger.warning("event %s was taken over by another consumer", event.id, extra=event.log_fields)
             parcel.lost = True
         self._room.set()
 

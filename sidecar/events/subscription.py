@@ -215,7 +215,10 @@ class Subscription:
                 await self._bury(held, held.dead_letter)
         except Exception:
             # A fault of ours must neither lose the event nor stop the others.
-            _logger.exception("delivery of event %s failed in an unforeseen way", held.parcel.event.id)
+            event = held.parcel.event
+            _logger.exception(
+                "delivery of event %s failed in an unforeseen way", event.id, extra=event.log_fields
+            )
             self._lanes.postpone(held, self._clock.monotonic() + SCHEDULE.max_delay)
         finally:
             self.pump()
@@ -286,7 +289,8 @@ class Subscription:
         try:
             await self._consumer.note(held.parcel.entry_id, self.target.name, held.attempts)
         except StreamError as error:  # then a consumer that takes the event over makes some attempts more
-            _logger.warning("attempts at event %s are not noted: %s", held.parcel.event.id, error)
+            event = held.parcel.event
+            _logger.warning("attempts at event %s are not noted: %s", event.id, error, extra=event.log_fields)
 
     async def _give_up(self, held: Held, error: str, reason: str) -> None:
         await self._note(held)
@@ -301,7 +305,10 @@ class Subscription:
             held.burials += 1
             self.last_error = str(error)
             _logger.warning(
-                "event %s cannot be stored as a dead letter yet: %s", record.idempotency_key, error
+                "event %s cannot be stored as a dead letter yet: %s",
+                record.idempotency_key,
+                error,
+                extra=held.parcel.event.log_fields,
             )
             self._lanes.postpone(held, self._clock.monotonic() + BURIAL.delay(held.burials))
             return
@@ -312,6 +319,7 @@ class Subscription:
             self.target.event_type,
             record.reason,
             record.error,
+            extra=held.parcel.event.log_fields,
         )
         self._settle(held)
 

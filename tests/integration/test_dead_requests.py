@@ -325,10 +325,14 @@ def test_where_it_cannot_be_stored_the_answer_promises_nothing(start_sidecar, po
         sidecar = start_sidecar({**config(f"http://127.0.0.1:{port}"), "store": server.url})
         assert "X-Dead-Letter-ID" in send(sidecar).headers
         server.kill()
-        answered = send(sidecar)
+        answered = send(sidecar, path="/pay?card=4111")
         assert answered.status_code == 502
         assert "X-Dead-Letter-ID" not in answered.headers
-        sidecar.wait_log(lambda line: "is lost" in line.get("message", ""), "the loss is logged")
+        lost = sidecar.wait_log(lambda line: "is lost" in line.get("message", ""), "the loss is logged")
+        assert "route kept" in lost["message"]
+        assert "4111" not in lost["message"]
+        assert lost["correlation_id"] == answered.headers["X-Correlation-ID"]
+        assert len(lost["trace_id"]) == 32
     finally:
         server.close()
 

@@ -296,6 +296,8 @@ def test_a_poisonous_event_becomes_a_dead_letter_once(start, upstream):
     assert (record["idempotency_key"], record["event"]["id"]) == (event_id, event_id)
     assert [attempt["status"] for attempt in record["attempts"]] == [422]
     assert record["status"] == "pending"
+    told = sidecar.wait_log(lambda line: "is a dead letter" in line.get("message", ""), "a log line")
+    assert (told["correlation_id"], told["trace_id"]) == ("corr-1", record["trace_id"])
     assert ask(sidecar, "GET", f"/admin/dlq/{TYPE}/{record['id']}").json() == record
     (queue,) = ask(sidecar, "GET", "/admin/dlq").json()["items"]
     assert (queue["event_type"], queue["depth"]) == (TYPE, 1)

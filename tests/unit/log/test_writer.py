@@ -204,7 +204,7 @@ def test_what_libraries_say_comes_into_the_log(pipe):
     logging.getLogger("asyncio").debug("not wanted")
     logging.getLogger("asyncio").critical("worse")
     logging.getLogger("odd").info("%d too many", "arguments")
-    logging.getLogger("fine").info("plain")
+    logging.getLogger("fine").info("plain", extra={"correlation_id": "c-1", "trace_id": "ab" * 16})
     log.set_level("debug")
     logging.getLogger("fine").debug("detail")
     warnings.warn("careful", UserWarning, stacklevel=1)
@@ -212,6 +212,8 @@ def test_what_libraries_say_comes_into_the_log(pipe):
     log.close()
     lines = lines_of(*pipe)
     assert {line["event"] for line in lines} == {"library"}
+    known = [(line["correlation_id"], line["trace_id"]) for line in lines if "correlation_id" in line]
+    assert known == [("c-1", "ab" * 16)]
     told = [(line["level"], line["logger"], line["message"].split("\n")[0]) for line in lines]
     assert told[:5] == [
         ("warning", "aiohttp.server", "port 80"),
