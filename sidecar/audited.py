@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sidecar.exchange import Exchange
     from sidecar.internal import Answer
     from sidecar.proxy import Proxy
-    from sidecar.wire.head import RequestHead, ResponseHead
+    from sidecar.wire.head import ResponseHead
 
     Look = Callable[[Exchange, int], Awaitable[Answer]]
     """Reads what an exchange is about to change; at most so many octets of it."""
@@ -75,9 +75,9 @@ class AuditedRoute:
                 trail.begun = True
                 await self._proxy.forward(exchange)
                 trail.relayed()
-        except BaseException:
+        except BaseException as error:
             await trail.fail()
-            raise
+            raise error  # noqa: TRY201 - compiled, what is being handled is forgotten over an await
         finally:
             exchange.trail = None  # or each would keep the other until the garbage collector comes
 
@@ -211,11 +211,12 @@ class Trail:
         if audit.reads_request:
             whole = exchange.request_done and exchange.replayable and exchange.bytes_in <= audit.capture_limit
             body = exchange.body if whole else None
-            coding = _field(head, b"content-encoding")
+            coding = head.value(b"content-encoding")
         return audit.begin(
             head.method,
             exchange.correlation_id,
-            lambda name: _field(head, name),
+            head.value,
+            header_size=len(head.fields.raw),
             path=exchange.parameters,
             body=body,
             coding=coding,
@@ -300,12 +301,6 @@ class Trail:
             self._audit.finish(self._take_down(), response.status, body, _coding(response))
         else:
             self._audit.finish(self._take_down(), response.status)
-
-
-def _field(head: RequestHead, name: bytes) -> bytes | None:
-    """Value of a field by its lower-case name, several lines joined (RFC 9110, section 5.3)."""
-    values = head.values(name)
-    return b", ".join(values) if values else None
 
 
 def _coding(response: ResponseHead) -> bytes | None:

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from sidecar.settings.model import Audit
 
 _SUCCESS: Final = 2
-_NO_HEADERS: Final[Mapping[bytes, bytes | None]] = {}
 
 
 class AuditPlan:
@@ -55,7 +54,6 @@ class AuditPlan:
     """
 
     __slots__ = (
-        "_headers",
         "_mapping",
         "_recorder",
         "_records_errors",
@@ -74,7 +72,6 @@ class AuditPlan:
     ) -> None:
         mapping = RowMapping(settings)
         self._mapping = mapping
-        self._headers = mapping.headers
         self._route = route
         self._recorder = recorder
         self._unaudited = mapping.unaudited_methods
@@ -99,6 +96,7 @@ class AuditPlan:
         correlation_id: bytes,
         header: Callable[[bytes], bytes | None],
         *,
+        header_size: int = 0,
         path: Mapping[str, bytes] | None = None,
         body: bytes | None = b"",
         coding: bytes | None = None,
@@ -109,13 +107,14 @@ class AuditPlan:
         Args:
             method: Its method, one that :meth:`audits` wants to hear of.
             correlation_id: Its correlation id.
-            header: Looks up a field by its lower-case name; ``None`` if it was not sent.
+            header: Looks up a field by its lower-case name; ``None`` if it was not sent. Called when the row
+                is made, perhaps later and in another thread.
+            header_size: Bytes that ``header`` holds on to.
             path: Path parameters, as the router gives them.
             body: The whole body as sent, ``None`` if it is longer than :attr:`capture_limit`.
             coding: Its ``Content-Encoding``.
             previous: What the GET before the change answered; ``None`` if it found nothing.
         """
-        names = self._headers
         return Intent(
             self._mapping,
             self._route,
@@ -124,7 +123,8 @@ class AuditPlan:
             method=method,
             correlation_id=correlation_id,
             path=path,
-            headers={name: header(name) for name in names} if names else _NO_HEADERS,
+            header=header,
+            header_size=header_size,
             body=body,
             coding=coding,
             previous=previous,

@@ -9,7 +9,7 @@ from sidecar.audit.sources import Message, Rejected
 from sidecar.ids import uuid7_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sidecar.audit.mapping import RowMapping
     from sidecar.audit.record import AuditRow
@@ -22,7 +22,7 @@ class Intent:
         route: The route's name.
         row: The row as far as the request tells, once :meth:`draft` has been called.
         item: Id of the row in the spool; 0 while it is not there.
-        size: Bytes of the bodies that it holds on to.
+        size: Bytes of the head and the bodies that it holds on to.
     """
 
     __slots__ = (
@@ -31,7 +31,7 @@ class Intent:
         "_correlation_id",
         "_created_at",
         "_ended_at",
-        "_headers",
+        "_header",
         "_mapping",
         "_method",
         "_outcome",
@@ -56,7 +56,8 @@ class Intent:
         method: bytes,
         correlation_id: bytes,
         path: Mapping[str, bytes] | None,
-        headers: Mapping[bytes, bytes | None] | None,
+        header: Callable[[bytes], bytes | None],
+        header_size: int,
         body: bytes | None,
         coding: bytes | None,
         previous: Message | None,
@@ -68,13 +69,15 @@ class Intent:
         self._method = method
         self._correlation_id = correlation_id
         self._path = path
-        self._headers = headers
+        self._header = header
         self._body = body
         self._coding = coding
         self._previous = previous
         self.row: AuditRow | None = None
         self.item = 0
-        self.size = len(body or b"") + (0 if previous is None else len(previous.body or b""))
+        self.size = header_size + len(body or b"")
+        if previous is not None:
+            self.size += len(previous.body or b"")
 
     def __repr__(self) -> str:
         return f"<Intent route={self.route} item={self.item} row={self.row}>"
@@ -92,7 +95,7 @@ class Intent:
                 correlation_id=self._correlation_id.decode("ascii") or None,
                 created_at=microseconds(self._created_at),
             )
-            request = Message(self._body, self._coding, self._headers, self._path)
+            request = Message(self._body, self._coding, self._header, self._path)
             previous = self._previous
             self._body = self._previous = None  # the row takes what it needs of them
             self._mapping.begin(request, self.row, previous)

@@ -27,7 +27,6 @@ from sidecar.audit.pointer import Pointer, parse_pointer
 from sidecar.audit.record import NIL_UUID, OK, UNKNOWN, AuditRow
 from sidecar.audit.sources import (
     Constant,
-    Header,
     InBody,
     Message,
     PathParameter,
@@ -59,7 +58,6 @@ class RowMapping:
     """A route's ``audit`` section, ready to make rows. Its methods keep nothing and can run in any thread.
 
     Attributes:
-        headers: Lower-case names of the request's fields that it reads.
         reads_request: Whether it needs the request's body.
         reads_response: Whether it needs the response's body.
         unaudited_methods: Methods that make no row: the safe ones, unless a ``change_type`` is given.
@@ -72,7 +70,6 @@ class RowMapping:
         "_from_request",
         "_from_response",
         "_previous",
-        "headers",
         "reads_request",
         "reads_response",
         "unaudited_methods",
@@ -85,9 +82,6 @@ class RowMapping:
         self._from_response = tuple(column for column in columns if is_from_response(column.source))
         whole = InBody(of_response=True, pointer=())
         self._previous = (_Column("previous_value", whole, partial(as_document, redact=redact)),)
-        self.headers = tuple(
-            dict.fromkeys(column.source.name for column in columns if isinstance(column.source, Header))
-        )
         self.reads_request = any(isinstance(column.source, InBody) for column in self._from_request)
         self.reads_response = bool(self._from_response)
         self.unaudited_methods = _SAFE_METHODS if settings.change_type is None else frozenset[bytes]()

@@ -8,6 +8,7 @@ forwarded, the outcome before the response is given. Either way the spool is the
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -34,8 +35,11 @@ _GATHER: Final = 0.05
 _CHUNK: Final = 32
 """Exchanges that become rows in one go. The event loop may wait for the interpreter that long, 1 ms."""
 
+_REST: Final = 0.0005
+"""Seconds between two chunks, in which the event loop can take the interpreter; else it waits 5 ms for it."""
+
 _BATCH: Final = 512
-"""Rows that are appended to the spool together."""
+"""Exchanges that become rows, and are appended to the spool, together."""
 
 _MAX_PENDING: Final = 20_000
 _MAX_PENDING_BYTES: Final = 64 * 1024 * 1024
@@ -123,8 +127,9 @@ class Recorder:
             self._rejected("queue_full")
             return
         self._pending_bytes = size
+        if not self._pending:
+            self._wake.set()  # else who takes them has not been through with them
         self._pending.append(intent)
-        self._wake.set()
 
     async def _collect(self) -> None:
         while True:
@@ -137,17 +142,14 @@ class Recorder:
             if self._closing:
                 return
 
-    def _take_chunk(self) -> list[Intent]:
-        count = min(_CHUNK, len(self._pending))
-        chunk = [self._pending.popleft() for _ in range(count)]
-        self._pending_bytes -= sum(intent.size for intent in chunk)
-        return chunk
+    def _take_batch(self) -> list[Intent]:
+        count = min(_BATCH, len(self._pending))
+        batch = [self._pending.popleft() for _ in range(count)]
+        self._pending_bytes -= sum(intent.size for intent in batch)
+        return batch
 
     async def _store_batch(self) -> None:
-        rows: list[bytes] = []
-        rejections: list[Rejection] = []
-        while self._pending and len(rows) < _BATCH:
-            await self._in_thread(_make_rows, self._take_chunk(), rows, rejections)
+        rows, rejections = await self._in_thread(_make_rows, self._take_batch())
         if rejections:
             await self._keep(rejections)
         if rows:
@@ -276,13 +278,18 @@ class Recorder:
             self._log.crash("audit_stopped", error, task=task.get_name())
 
 
-def _make_rows(intents: list[Intent], rows: list[bytes], rejections: list[Rejection]) -> None:
-    """Add to ``rows`` and ``rejections`` what comes of exchanges that have ended."""
-    for intent in intents:
+def _make_rows(intents: list[Intent]) -> tuple[list[bytes], list[Rejection]]:
+    """What comes of exchanges that have ended: encoded rows, and those that cannot be rows."""
+    rows: list[bytes] = []
+    rejections: list[Rejection] = []
+    for number, intent in enumerate(intents, start=1):
         try:
             rows.append(intent.complete().encode())
         except Rejected as rejected:
             rejections.append(_rejection(intent, rejected))
+        if number % _CHUNK == 0:
+            time.sleep(_REST)
+    return rows, rejections
 
 
 def _rejection(intent: Intent, rejected: Rejected) -> Rejection:

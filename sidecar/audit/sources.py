@@ -12,7 +12,7 @@ from sidecar.audit.body import EncodingError, TooLargeError, decode_body
 from sidecar.audit.pointer import Pointer, find, parse_pointer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 class Rejected(Exception):  # noqa: N818 - a fact about the exchange
@@ -30,13 +30,17 @@ class Rejected(Exception):  # noqa: N818 - a fact about the exchange
         self.field = ""
 
 
+def _no_header(_name: bytes) -> None:
+    return None
+
+
 class Message:
     """A request or response as far as the audit trail needs it.
 
     Args:
         body: What was captured; ``None`` when it was longer than is kept, or was cut off.
         coding: Its ``Content-Encoding``.
-        headers: Values by lower-case name; ``None`` for a field that was not sent.
+        header: Value of a field by its lower-case name; ``None`` for one that was not sent.
         path: The route's path parameters, percent-encoded as they came.
     """
 
@@ -44,12 +48,12 @@ class Message:
         self,
         body: bytes | None = None,
         coding: bytes | None = None,
-        headers: Mapping[bytes, bytes | None] | None = None,
+        header: Callable[[bytes], bytes | None] = _no_header,
         path: Mapping[str, bytes] | None = None,
     ) -> None:
         self.body = body
         self.coding = coding
-        self.headers = headers or {}
+        self.header = header
         self.path = path or {}
 
     @cached_property
@@ -93,7 +97,7 @@ class Header:
 
     def read(self, message: Message) -> Any:
         """The field's value."""
-        value = message.headers.get(self.name)
+        value = message.header(self.name)
         if value is None:
             raise Rejected("header_missing", f"the request has no {self.name.decode()} field")
         return _text(value)

@@ -106,6 +106,11 @@ class RequestHead:
         found = self.special.get(name)
         return found if found is not None else field_values(self.fields.lines, name)
 
+    def value(self, name: bytes) -> bytes | None:
+        """The values of the field ``name`` (lower case), joined as RFC 9110, section 5.3 allows it."""
+        values = self.values(name)
+        return b", ".join(values) if values else None
+
 
 class ResponseHead:
     """A response's head.
