@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 """Rows in one statement at most."""
 
-_GATHER: Final = 0.1
+_GATHER: Final = 0.25
 """Seconds in which rows come together before they are written: one statement, one commit for many."""
 
 _IDLE: Final = 1.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_GATHER: Final = 0.05
+_GATHER: Final = 0.1
 """Seconds in which ended exchanges come together before they are looked at: one look for many."""
 
 _CHUNK: Final = 32
