@@ -95,10 +95,11 @@ class Delivery:
                 await self._spool.stats(ROWS)  # whoever delivers empties it unseen
                 return 0
             self._arrived.clear()
+            # First, also while the database is away: their exchanges ended before those that come now.
+            while await self._adopt_orphans() == BATCH:
+                pass
             items = await self._spool.peek(ROWS, BATCH)
             done = await self._deliver(items) if items else 0
-            if done < BATCH:
-                done += await self._adopt_orphans()
         except Exception as error:  # noqa: BLE001 - whatever it is, rows must not stop for good
             await self._hold(error)
             return 0

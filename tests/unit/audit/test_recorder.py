@@ -451,6 +451,29 @@ async def test_intents_of_a_process_that_died_become_rows_of_unknown_outcome(tmp
     await dead.spool.close()
 
 
+async def test_they_stand_before_what_ended_later_though_the_database_was_away(tmp_path):
+    dead = Trail(tmp_path)
+    await dead.spool.open()
+    plan = dead.plan(mode="required")
+    ended = begin(plan, b"ended")
+    await plan.secure(ended)
+    await plan.settle(ended, 201, RESPONSE)
+    await plan.secure(begin(plan, b"open"))
+    dead.spool._owner._lock.release()  # what the kernel does after kill -9
+    async with running(tmp_path) as trail:
+        trail.database.down = ConnectionRefusedError("down")
+        await trail.has_paused(1)
+        plan = trail.plan(mode="required")
+        intent = begin(plan, b"after")
+        await plan.secure(intent)
+        await plan.settle(intent, 201, RESPONSE)
+        trail.database.down = None
+        rows = await trail.rows_in_database(3)
+        assert [row.correlation_id for row in rows] == ["ended", "open", "after"]
+        assert [row.outcome for row in rows] == ["ok", "unknown", "ok"]
+    await dead.spool.close()
+
+
 async def test_a_row_that_is_delivered_twice_stands_once(tmp_path):
     async with running(tmp_path) as trail:
         plan = trail.plan()
