@@ -226,7 +226,7 @@ class Attempts:
             left = max(1, int(exchange.remaining() * 1000))
             fields = b"%bX-Request-Timeout-Ms: %b\r\n" % (fields, decimal(left))
         authority = host.authority if upstream.rewrites_host or not head.host else head.host
-        return request_head(head, authority, fields, forward_expect=exchange.forwards_expect)
+        return request_head(head, authority, fields, forward_expect=exchange.body.forwards_expect)
 
     # --- what comes of an attempt -----------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class Attempts:
                 method=exchange.head.method,
                 keyed=b"idempotency-key" in exchange.head.special,
                 upstream_dedupes=exchange.destination.upstream_dedupes,
-                replayable=exchange.replayable,
+                replayable=exchange.body.replayable,
                 remaining=exchange.remaining(),
                 retry_after=retry_after,
             ),

@@ -185,11 +185,11 @@ class Trail:
         """Have the whole body at hand, if it is not too long to be kept."""
         exchange, limit = self._exchange, self._audit.capture_limit
         length = exchange.head.length
-        if exchange.request_done or (length is not None and length > limit):
+        if exchange.body.done or (length is not None and length > limit):
             return
-        if exchange.forwards_expect:
-            exchange.answer_expect()
-        await exchange.read_body(limit + 1)
+        if exchange.body.forwards_expect:
+            exchange.body.answer_expect()
+        await exchange.body.read(limit + 1)
         exchange.arm(None, "total")
 
     async def _read_previous(self) -> Message | None:
@@ -209,8 +209,9 @@ class Trail:
         body: bytes | None = b""
         coding = None
         if audit.reads_request:
-            whole = exchange.request_done and exchange.replayable and exchange.bytes_in <= audit.capture_limit
-            body = exchange.body if whole else None
+            received = exchange.body
+            whole = received.done and received.replayable and exchange.bytes_in <= audit.capture_limit
+            body = received.kept if whole else None
             coding = head.value(b"content-encoding")
         return audit.begin(
             head.method,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sidecar.driver import PARK
 from sidecar.errors import (
     BadRequest,
-    BodyTooLarge,
     ClientGone,
     RequestTimeout,
     UpstreamError,
@@ -23,13 +22,13 @@ from sidecar.errors import (
 )
 from sidecar.net.deadlines import NEVER
 from sidecar.net.upstream import UPSTREAM_SIDE
-from sidecar.wire.body import chunk, last_chunk
+from sidecar.request_body import NO_BODY, RequestBody, has_body
+from sidecar.wire.body import chunk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
     from sidecar.audited import Trail
-    from sidecar.idempotency.fingerprint import Fingerprinter
     from sidecar.metrics.route import RouteMetrics
     from sidecar.net.deadlines import Deadlines
     from sidecar.net.server import ServerConnection
@@ -42,9 +41,7 @@ if TYPE_CHECKING:
     from sidecar.upstreams import Upstream, UpstreamHost
     from sidecar.wire.head import RequestHead, ResponseHead
 
-_HELD_OCTETS: Final = 64 * 1024
 _CLIENT_SLOW: Final = "client_slow"
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _INTERIM_PHRASES: Final = {100: b"Continue", 102: b"Processing", 103: b"Early Hints"}
 
 
@@ -70,7 +67,8 @@ class Exchange:
     Attributes:
         connection: The client's.
         head: The request's head.
-        plan: The route's plan, once it is known; a call to an upstream that no route leads to has none.
+        body: The request's body.
+        plan: The route's plan, once it is known; a call of the sidecar's own may have none.
         destination: Where it is sent: the plan, where there is one.
         parameters: The path parameters of the route's template.
         started: When the head was complete, in monotonic seconds.
@@ -79,7 +77,7 @@ class Exchange:
         metrics: Figures of the route, once it is known.
         trace: Where the request stands in its trace.
         status: What the client got; 0 before.
-        bytes_in: Octets of the request's body so far.
+        bytes_in: Octets of the request's body so far, or of a tunnel.
         bytes_out: Octets of the response's body so far.
         attempts: How often it was sent upstream, or tried to be.
         attempt_records: For spans, where the request is sampled.
@@ -95,8 +93,6 @@ class Exchange:
         sent: Whether any octet of the request may have reached an upstream.
         has_task: Whether it runs in a task, not in the coroutine of a client's connection.
         head_sent: Whether the client has been sent the response's head.
-        request_sent: Whether the whole request has been written to the upstream.
-        forwards_expect: Whether the upstream has been asked for a 100.
         detached: The client is gone, and the exchange goes on without it.
         total_deadline: When ``timeouts.total`` runs out, in the loop's time.
         timeouts: Those of the upstream that is asked.
@@ -109,27 +105,21 @@ class Exchange:
     """
 
     __slots__ = (
-        "_awaits_body",
         "_deadlines",
         "_driver",
         "_failure",
         "_half_closed",
-        "_hold_at_least",
         "_idle",
         "_idle_reason",
-        "_keep",
-        "_kept",
-        "_kept_size",
         "_loop",
         "_timeout_reason",
-        "_upstream_slow",
         "_waiter",
         "_work",
         "added",
         "attempt_records",
         "attempt_started",
         "attempts",
-        "body_limit",
+        "body",
         "breaker",
         "bytes_in",
         "bytes_out",
@@ -139,8 +129,6 @@ class Exchange:
         "destination",
         "detached",
         "failures",
-        "fingerprinter",
-        "forwards_expect",
         "has_task",
         "head",
         "head_at",
@@ -156,8 +144,6 @@ class Exchange:
         "permit",
         "plan",
         "reason",
-        "request_done",
-        "request_sent",
         "retry_skipped",
         "retrying",
         "sent",
@@ -180,7 +166,7 @@ class Exchange:
     timeouts: Timeouts
     trace: TraceContext
 
-    def __init__(  # noqa: PLR0915 - one line a slot
+    def __init__(
         self,
         connection: ServerConnection,
         head: RequestHead,
@@ -192,15 +178,9 @@ class Exchange:
         self._driver = connection.driver
         self._waiter: asyncio.Future[Any] | None = None
         self._work: asyncio.Future[Any] | None = None
-        self._awaits_body = False
         self._failure: BaseException | None = None
-        self._kept: list[bytes] = []
-        self._kept_size = 0
-        self._keep = _HELD_OCTETS
-        self._hold_at_least = _HELD_OCTETS
         self._idle: float | None = None
         self._idle_reason = "idle"
-        self._upstream_slow = False
         self._timeout_reason = ""
         self._half_closed = ""
         self.connection = connection
@@ -212,7 +192,6 @@ class Exchange:
         self.status = 0
         self.bytes_in = 0
         self.bytes_out = 0
-        self.body_limit: int | None = None
         self.attempts = 0
         self.attempt_records: list[AttemptRecord] | None = None
         self.links: tuple[Link, ...] = ()
@@ -232,13 +211,9 @@ class Exchange:
         self.sent = False
         self.has_task = False
         self.head_sent = False
-        self.request_done = head.length == 0
-        self.request_sent = False
-        self.forwards_expect = head.expects_continue
         self.writes_chunks = False
         self.detached = False
         self.outlives_client = False
-        self.fingerprinter: Fingerprinter | None = None
         self.total_deadline = NEVER
         self.try_deadline = NEVER
         self.held: Upstream | None = None
@@ -247,6 +222,8 @@ class Exchange:
         self.head_at = 0.0
         self.retrying = False
         self.streaming = False
+        # Last, since the body knows its exchange; `end` parts them.
+        self.body: RequestBody = RequestBody(self) if has_body(head) else NO_BODY
 
     def __repr__(self) -> str:
         return f"<Exchange {self.head.method!r} {self.head.target!r} status={self.status}>"
@@ -256,6 +233,11 @@ class Exchange:
         """Trace id and span id, 24 raw bytes, where the request becomes spans."""
         trace = self.trace
         return bytes.fromhex(trace.trace_id + trace.span_id) if self.attempt_records is not None else b""
+
+    def end(self) -> None:
+        """It is over: no deadline is left, and no circle of references for the garbage collector."""
+        self.connection.deadline = NEVER
+        self.body = NO_BODY
 
     # --- waiting ----------------------------------------------------------------------------------------
 
@@ -362,161 +344,24 @@ class Exchange:
         """Seconds until ``timeouts.total`` runs out; ``inf`` if it never does."""
         return self.total_deadline - self._loop.time() if self.total_deadline != NEVER else NEVER
 
-    # --- the request's body -----------------------------------------------------------------------------
-
-    def answer_expect(self) -> None:
-        """Ask for a body that is held back by ``Expect``: it is needed before the upstream sees anything."""
-        self.forwards_expect = False
-        if not self.request_done:
-            self.connection.write(_CONTINUE)
-
-    @property
-    def body(self) -> bytes:
-        """What is kept of the body."""
-        if len(self._kept) > 1:
-            self._kept = [b"".join(self._kept)]
-        return self._kept[0] if self._kept else b""
-
-    @property
-    def replayable(self) -> bool:
-        """Whether everything that has arrived of the body is still at hand."""
-        return self._kept_size == self.bytes_in
-
-    def body_arrived(self, payload: bytes, *, done: bool) -> None:
-        """The client has sent a piece of the body, perhaps the last one."""
-        self.bytes_in += len(payload)
-        if self.body_limit is not None and self.bytes_in > self.body_limit:
-            self.fail(BodyTooLarge(f"the body is over {self.body_limit} octets", reason="body"))
-        else:
-            self._take_body(payload, done=done)
-
-    def _take_body(self, payload: bytes, *, done: bool) -> None:
-        if self.fingerprinter is not None:
-            self.fingerprinter.update(payload)
-        if done:
-            self.request_done = True
-        upstream = self.upstream
-        if upstream is None:
-            self._hold(payload)
-            return
-        if self.replayable_so_far(payload):
-            self._kept.append(payload)
-            self._kept_size += len(payload)
-        elif self._kept:
-            self._drop_kept()
-        if payload:
-            upstream.write(payload if self.head.length is not None else chunk(payload))
-        if done:
-            self._end_request(upstream)
-        elif not self._upstream_slow:
-            self._expect_body()
-
-    def _expect_body(self) -> None:
-        """More of the body is to come; once the response has begun, what passes of either counts."""
-        if self.upstream is None or self.upstream.response is None:
-            self.arm(self.connection.limits.body_idle, "body_idle")
-        else:
-            self.touch()
-
-    def replayable_so_far(self, payload: bytes) -> bool:
-        """Whether ``payload``, just counted, can be kept with all that came before it."""
-        return self._kept_size + len(payload) == self.bytes_in and self.bytes_in <= self._keep
-
-    def _hold(self, payload: bytes) -> None:
-        """There is no upstream yet. What is held is bounded: reading stops, and goes on when it is sent."""
-        if payload:
-            self._kept.append(payload)
-            self._kept_size += len(payload)
-        full = self._kept_size >= max(self._keep, self._hold_at_least)
-        if full and not self.request_done:
-            self.connection.pause_reading()
-        if self._awaits_body:
-            if full or self.request_done:
-                self.wake(None)
-            else:
-                self.arm(self.connection.limits.body_idle, "body_idle")
-
-    def _drop_kept(self) -> None:
-        self._kept.clear()
-        self._kept_size = 0
-
-    def _end_request(self, upstream: UpstreamConnection) -> None:
-        if self.head.length is None:
-            upstream.write(last_chunk(self.connection.reader.body.trailers))
-        self.request_sent = True
-        if upstream.response is None:
-            self.arm(self.timeouts.first_byte, "first_byte")
-
-    async def read_body(self, octets: int) -> bool:
-        """Read up to ``octets`` of the body before anything is sent; whether that is all of it.
-
-        Raises:
-            RequestTimeout: The client is too slow.
-            ClientGone: It broke off.
-        """
-        self._keep = octets
-        self.connection.resume_reading()
-        while not self.request_done and self._kept_size < octets:
-            await self._wait_for_body()
-        return self.request_done
-
-    async def body_begins(self) -> None:
-        """Wait for the body's first octets.
-
-        Raises:
-            RequestTimeout: The client is too slow.
-            ClientGone: It broke off.
-        """
-        self._keep = 0
-        self._hold_at_least = 1
-        self.connection.resume_reading()
-        while not self._kept_size:
-            await self._wait_for_body()
-        self._hold_at_least = _HELD_OCTETS
-
-    async def drain_body(self) -> None:
-        """Read the rest of the body and drop it; a fingerprinter sees it."""
-        while not self.request_done:
-            self._drop_kept()
-            self._keep = 0
-            self.connection.resume_reading()
-            await self._wait_for_body()
-
-    async def _wait_for_body(self) -> None:
-        self.arm(self.connection.limits.body_idle, "body_idle")
-        self._awaits_body = True
-        try:
-            await self.wait()
-        finally:
-            self._awaits_body = False
-
     # --- the upstream -----------------------------------------------------------------------------------
 
     def attach(self, upstream: UpstreamConnection, head: bytes, keep: int) -> None:
-        """Write the request's head and what is at hand of its body to ``upstream``."""
+        """Write the request's head and what is at hand of its body to ``upstream``.
+
+        Args:
+            upstream: Whom it is sent to.
+            head: As it goes over the wire.
+            keep: Octets up to which the body is kept for another time.
+        """
         upstream.begin(self)
         self.upstream = upstream
-        self._upstream_slow = False
         self.sent = True
-        self._keep = keep
-        pieces = [head]
-        if self._kept:
-            if self.head.length is not None:
-                pieces += self._kept
-            else:
-                pieces += [chunk(piece) for piece in self._kept if piece]
-            if self._kept_size > keep:
-                self._drop_kept()
-        if self.request_done:
-            if self.head.length is None:
-                pieces.append(last_chunk(self.connection.reader.body.trailers))
-            self.request_sent = True
+        if self.body is NO_BODY:
             self.arm(self.timeouts.first_byte, "first_byte")
+            upstream.transport.write(head)
         else:
-            self.request_sent = False
-            self.connection.resume_reading()
-            self.arm(self.connection.limits.body_idle, "body_idle")
-        upstream.transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self.body.send(upstream, head, keep)
 
     def detach_upstream(self) -> None:
         """The attempt is over without a response that anybody waits for."""
@@ -537,20 +382,16 @@ class Exchange:
             self._failure = None
 
     def pause_client(self) -> None:
-        """The upstream takes the request slowly: the time that passes now is its, not the client's."""
+        """The upstream takes slowly what the client sends."""
         if self.status == 101:  # noqa: PLR2004 - a tunnel
             self.connection.pause_reading()
-        elif not self.request_done:
-            self.connection.pause_reading()
-            self._upstream_slow = True
-            self.arm(self.timeouts.idle, "idle")
+        else:
+            self.body.pause()
 
     def resume_client(self) -> None:
         """The upstream has caught up."""
         self.connection.resume_reading()
-        if self._upstream_slow:
-            self._upstream_slow = False
-            self._expect_body()
+        self.body.resume()
 
     def interim(self, head: ResponseHead) -> None:
         """Pass on a 1xx; HTTP/1.0 does not know them (RFC 9110, section 15.2)."""
@@ -624,7 +465,7 @@ class Exchange:
 
     def client_lost(self) -> None:
         """The client's connection is gone."""
-        if self.outlives_client and self.request_done:
+        if self.outlives_client and self.body.done:
             self.detached = True
             self.resume_upstream()
             return
@@ -636,7 +477,7 @@ class Exchange:
         An event stream is the exception: it may be silent for hours, nobody reads one with half a connection,
         and only a write would tell.
         """
-        if not self.request_done:
+        if not self.body.done:
             self.fail(BadRequest("the request's body ended early", reason="truncated"))
         elif self.streaming:
             self.fail(ClientGone())

@@ -16,7 +16,6 @@ from sidecar.correlation import is_valid
 from sidecar.errors import BadRequest
 from sidecar.exchange import Exchange
 from sidecar.ids import random_hex, uuid7_octets
-from sidecar.net.deadlines import NEVER
 from sidecar.net.nobody import Nobody
 from sidecar.net.server import ClientLimits, Listener
 from sidecar.pipeline import Destination, correlation_fields
@@ -235,7 +234,8 @@ class InternalCalls:
         if total is not None:
             exchange.total_deadline = self._loop.time() + total
         connection.start_exchange(exchange)
-        exchange.body_arrived(body, done=True)
+        if body:
+            exchange.body.arrived(body, done=True)
         return exchange
 
     @contextmanager
@@ -250,8 +250,8 @@ class InternalCalls:
             error = str(getattr(failed, "reason", "")) or type(failed).__name__
             raise
         finally:
-            exchange.connection.deadline = NEVER
             exchange.detach_upstream()
+            exchange.end()
             budget.request_ended()
             if exchange.attempt_records is not None:
                 self._export(exchange, purpose, error, exchange.attempt_records)

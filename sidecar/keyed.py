@@ -52,17 +52,17 @@ class Keyed:
         head, policy = exchange.head, exchange.plan.policy
         try:
             if head.expects_continue:
-                exchange.answer_expect()
-            whole = exchange.request_done or await self._read(exchange)
+                exchange.body.answer_expect()
+            whole = exchange.body.done or await self._read(exchange)
             exchange.arm(None, "total")
             exchange.outlives_client = True
-            body = exchange.body
+            body = exchange.body.kept
             types = head.values(b"content-type")
             media_type = types[0] if types else b""
             if not whole:
-                exchange.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
-                exchange.fingerprinter.update(body)
-                fingerprint = exchange.fingerprinter.provisional()
+                exchange.body.fingerprinter = Fingerprinter(policy.kind, head.method, head.target, media_type)
+                exchange.body.fingerprinter.update(body)
+                fingerprint = exchange.body.fingerprinter.provisional()
             elif is_heavy(policy, body):
                 fingerprint = await self._engine.fingerprint(
                     policy, head.method, head.target, media_type, body
@@ -77,9 +77,9 @@ class Keyed:
                 exchange.span,
             )
             if isinstance(outcome, Undecided):
-                await exchange.drain_body()
-                assert exchange.fingerprinter is not None
-                outcome = await outcome.decide(exchange.fingerprinter.finish())
+                await exchange.body.drain()
+                assert exchange.body.fingerprinter is not None
+                outcome = await outcome.decide(exchange.body.fingerprinter.finish())
         except SidecarError as error:
             self._proxy.count_key(exchange, error.reason)
             raise
@@ -93,8 +93,8 @@ class Keyed:
         """Read the body, or the beginning of one that streams; whether that is all of it."""
         length = exchange.head.length
         if length is None or length <= BUFFERED_BODY:
-            return await exchange.read_body(BUFFERED_BODY + 1)
-        await exchange.body_begins()
+            return await exchange.body.read(BUFFERED_BODY + 1)
+        await exchange.body.begins()
         return False
 
     @staticmethod
@@ -161,7 +161,7 @@ class Keyed:
         if not collector.take():
             await exchange.wait()
         trailers = collector.trailers
-        fingerprinter, request_done = exchange.fingerprinter, exchange.request_done
+        fingerprinter, request_done = exchange.body.fingerprinter, exchange.body.done
         self._attempts.end(exchange, None)
         exchange.arm(None, "settled")
         if fingerprinter is not None and request_done:
@@ -217,7 +217,7 @@ class Keyed:
         self._proxy.count_key(exchange, replay.result)
         if replay.span:
             exchange.links = (Link(replay.span[:16].hex(), replay.span[16:].hex()),)
-        if connection.draining or not exchange.request_done:
+        if connection.draining or not exchange.body.done:
             connection.persistent = False
         exchange.status = replay.status
         exchange.bytes_out = len(replay.body)

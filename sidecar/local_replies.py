@@ -27,7 +27,7 @@ def answer_error(exchange: Exchange, error: SidecarError) -> None:
     if exchange.head_sent:
         connection.abort()
         return
-    if isinstance(error, BadRequest) or not exchange.request_done:
+    if isinstance(error, BadRequest) or not exchange.body.done:
         connection.persistent = False
     if connection.draining:
         connection.persistent = False
@@ -60,7 +60,7 @@ class OpenCircuitAnswer:
     def give(self, exchange: Exchange, seconds: int) -> None:
         """Answer as :func:`answer_error` does; no breaker lets a request pass for so many seconds."""
         connection, head = exchange.connection, exchange.head
-        ordinary = exchange.request_done and connection.persistent and not connection.draining
+        ordinary = exchange.body.done and connection.persistent and not connection.draining
         if not ordinary or head.method == b"HEAD" or asks_for_problem(head.special.get(b"accept")):
             answer_error(exchange, circuit_open(seconds))
             return

@@ -19,7 +19,6 @@ from sidecar.attempts import Attempts
 from sidecar.correlation import choose
 from sidecar.digits import decimal
 from sidecar.errors import (
-    BodyTooLarge,
     ClientGone,
     LoopDetected,
     NoRoute,
@@ -33,6 +32,7 @@ from sidecar.local_replies import OpenCircuitAnswer, answer_error, reason_of, re
 from sidecar.net.deadlines import NEVER
 from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.reply import DATE
+from sidecar.request_body import too_large
 from sidecar.responses import is_event_stream
 from sidecar.tracing.baggage import valid_baggage
 from sidecar.tracing.context import admit, begin
@@ -224,21 +224,14 @@ class Proxy:
         total = plan.total
         if total is not None:
             exchange.total_deadline = self._loop.time() + total
-        body_limit = connection.limits.body
-        if body_limit is not None:
-            self._check_length(exchange, body_limit)
+        limit = connection.limits.body
+        if limit is not None and head.length is not None and head.length > limit:
+            raise too_large(limit)
         if method in plan.protected:
             self._read_key(exchange)
         elif b"idempotency-key" in special and not plan.policy.enabled:
             self.note_unprotected(exchange)
         connection.start_exchange(exchange)
-
-    @staticmethod
-    def _check_length(exchange: Exchange, body_limit: int) -> None:
-        exchange.body_limit = body_limit
-        length = exchange.head.length
-        if length is not None and length > body_limit:
-            raise BodyTooLarge(f"the body is over {body_limit} octets", reason="body")
 
     def _read_key(self, exchange: Exchange) -> None:
         plan, head = exchange.plan, exchange.head
@@ -347,7 +340,7 @@ class Proxy:
         connection, request = exchange.connection, exchange.head
         status = exchange.status = response.status
         minor = request.minor
-        if connection.listener.draining or not exchange.request_done:
+        if connection.listener.draining or not exchange.body.done:
             connection.persistent = False
         declared = response.declared
         if declared is not None and status != _NO_CONTENT:  # RFC 9110, section 8.6: no length in a 204
@@ -411,7 +404,7 @@ class Proxy:
 
     def finish(self, exchange: Exchange) -> None:
         """The exchange is over: count it, log it, trace it."""
-        exchange.connection.deadline = NEVER
+        exchange.end()
         duration = (monotonic() - exchange.started) * 1000.0
         head, trace = exchange.head, exchange.trace
         metrics = exchange.metrics

@@ -101,7 +101,7 @@ class DeadLetterHook:
                 method=head.method.decode("latin-1"),
                 target=head.target.decode("latin-1"),
                 headers=stored_headers(_fields(exchange), self.drop_headers),
-                body=exchange.body,
+                body=exchange.body.kept,
             ),
             event={},
             error=text,
@@ -142,13 +142,14 @@ async def _is_whole(exchange: Exchange) -> bool:
     length = exchange.head.length
     if length is not None and length > MOST_BODY:
         return _too_long(exchange)
-    if exchange.head.expects_continue and exchange.forwards_expect and not exchange.bytes_in:
+    if exchange.head.expects_continue and exchange.body.forwards_expect and not exchange.bytes_in:
         exchange.connection.write(_CONTINUE)  # the upstream whom it was for has not answered
     try:
-        await exchange.read_body(MOST_BODY + 1)
+        await exchange.body.read(MOST_BODY + 1)
     except (SidecarError, ClientGone):
         return False
-    if not exchange.request_done or not exchange.replayable or len(exchange.body) > MOST_BODY:
+    body = exchange.body
+    if not body.done or not body.replayable or len(body.kept) > MOST_BODY:
         return _too_long(exchange)
     return True
 

@@ -412,7 +412,7 @@ class ServerConnection(asyncio.Protocol):
             self.persistent = False
             exchange.fail(error)
             return
-        exchange.body_arrived(payload, done=reader.body.done)
+        exchange.body.arrived(payload, done=reader.body.done)
 
     def eof_received(self) -> bool:
         """The client has closed its half. It may still read: what it has asked for is answered."""

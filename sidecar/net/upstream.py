@@ -155,7 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
             and response.persistent
             and not self.reader.buffer
             and exchange is not None
-            and exchange.request_sent
+            and exchange.body.sent
             and not self._writing_paused
         ):
             self.phase = IDLE
@@ -278,7 +278,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _check_interim(self, head: ResponseHead, exchange: Exchange) -> None:
         """A 100 only when asked for, and no interim status twice."""
         status = head.status
-        if status in self._interim or (status == 100 and not exchange.forwards_expect):  # noqa: PLR2004
+        if status in self._interim or (status == 100 and not exchange.body.forwards_expect):  # noqa: PLR2004
             raise UpstreamProtocolError(f"an unexpected {status}", reason="unexpected_1xx", sent=True)
         self._interim.add(status)
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from sidecar.errors import UpstreamProtocolError, UpstreamUnreachable
@@ -16,8 +18,7 @@ class FakeExchange:
 
     def __init__(self, head=None, *, forwards_expect=False):
         self.head = head if head is not None else request()
-        self.forwards_expect = forwards_expect
-        self.request_sent = True
+        self.body = SimpleNamespace(sent=True, forwards_expect=forwards_expect)
         self.told = []
 
     def wake(self, result):
@@ -281,7 +282,7 @@ class TestAfterwards:
     def test_nor_after_an_early_answer_to_a_request_that_was_not_all_sent(
         self, pool, upstream, peer, exchange
     ):
-        exchange.request_sent = False
+        exchange.body.sent = False
         self.answer(upstream, peer)
         assert peer.ended == "aborted"
 
