@@ -40,16 +40,21 @@ class Sources:
     def origin(self, path: Path) -> str:
         """Where ``path``, or the nearest place around it that was written down, comes from."""
         around = [path[:length] for length in range(len(path), -1, -1)]
+        if path and path not in self._document.origins and (within := self._set_within(path)):
+            return within  # a key that came about on the way to the one that is named
         for origins in (*(overlay.origins for overlay in self._overlays), self._document.origins):
             for place in around:
                 if place in origins:
                     return origins[place]
         # Without a file there is no place around: name a variable or flag that set something beside it.
-        for place in around[:-1]:
-            for overlay in self._overlays:
-                for known, origin in overlay.origins.items():
-                    if known[: len(place)] == place:
-                        return origin
+        return next(filter(None, map(self._set_within, around[:-1])), "")
+
+    def _set_within(self, place: Path) -> str:
+        """A variable or flag that set ``place`` or something in it, or nothing."""
+        for overlay in self._overlays:
+            for known, origin in overlay.origins.items():
+                if known[: len(place)] == place:
+                    return origin
         return ""
 
     def written_at(self, path: Path) -> str:

@@ -291,6 +291,13 @@ class TestMisnamedVariables:
     def test_a_nested_unknown_is_a_mistake(self):
         assert mistakes_of(UPSTREAM, {"SIDECAR_FNORD__X": "2"}) == ["SIDECAR_FNORD__X: unknown setting"]
 
+    def test_an_unknown_key_on_the_way_is_not_laid_at_the_door_of_the_file(self, write):
+        flags = write("upstreams:\n  app: {url: http://127.0.0.1:3000}\n")
+        name = "SIDECAR_UPSTREAMS__APP__TIMEOUT__CONNECT"
+        assert mistakes_of(flags, {name: "1s"}) == [
+            f"{name}: upstreams.app.timeout: unknown key: did you mean timeouts?"
+        ]
+
     def test_an_unknown_key_further_down_is_a_mistake(self):
         assert mistakes_of(UPSTREAM, {"SIDECAR_LOG__LEVLE": "debug"}) == [
             "SIDECAR_LOG__LEVLE: log.levle: unknown key: did you mean level?"
