@@ -8,7 +8,7 @@ binary that only this module looks into (version 1; offset, length)::
             4   1  "1" if the key had been sent before this claim, else "0"
             5   1  "1" if someone waits for the settlement, else "0"
             6   1  why the outcome is unknown, a letter of LOSSES; "-" otherwise
-            7  16  token, raw
+            7  16  token, raw; zeros where an operator has resolved the record
            23  13  executing: when the lease runs out; else: when it was settled (Unix milliseconds)
            36  13  when it was claimed
     tail   49  13  big-endian: lengths of fingerprint (1), route (2) and correlation id (2), status (2),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sidecar.clock import SYSTEM_CLOCK
 from sidecar.idempotency.core import TRANSITIONS, Loss, Record, Response, State, Step
-from sidecar.idempotency.store import Granted, Page, Settled, StoreError
+from sidecar.idempotency.store import NOBODY, Granted, Page, Settled, StoreError
 from sidecar.idempotency.watch import Watch, Watchers
 
 if TYPE_CHECKING:
@@ -204,6 +204,7 @@ class MemoryIdempotencyStore:
             return Settled.GONE
         if (entry.state_at(now), Step.RESOLVE) not in TRANSITIONS:
             return Settled.LOST
+        entry.claim = entry.claim._replace(token=NOBODY)
         self._keep(entry, response, ttl, now)
         return Settled.DONE
 

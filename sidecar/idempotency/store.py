@@ -9,7 +9,7 @@ clock.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,10 @@ class StoreError(Exception):
         super().__init__(message)
         self.reason = reason
         self.maybe_done = maybe_done
+
+
+NOBODY: Final = bytes(16)
+"""The token of a record that an operator has resolved: no claim can settle it any more."""
 
 
 class Claim(NamedTuple):

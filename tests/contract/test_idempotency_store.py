@@ -363,7 +363,7 @@ class TestOperator:
         claim = new_claim()
         await unknown(store, claim)
         await store.resolve(claim.record_id, RESPONSE, 60.0)
-        await store.complete(claim, Response(500, (), b"late"))
+        assert await store.complete(claim, Response(500, (), b"late")) is Settled.LOST
         assert (await store.get(claim.record_id)).response == RESPONSE
 
     async def test_a_freed_key_is_granted_and_known_to_have_been_sent(self, store, other):

@@ -164,6 +164,27 @@ class TestSidecars:
         for sidecar in (place.other, place.one):
             assert place.post(sidecar, target="/again").body == b"execution 2"
 
+    def test_nor_over_what_an_operator_has_said_and_its_own_client_is_told(self, place):
+        gate = Gate(place.upstream)
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(place.post, place.one)
+            gate.wait()
+            place.one.process.signal(signal.SIGSTOP)
+            place.unknown_soon(place.other)
+            gate.opened.set()
+            record = place.record().rpartition(":")[2]
+            decision = {"status": 202, "body": "decided"}
+            httpx.post(
+                f"{place.other.admin}/admin/idempotency/{record}/resolve", json=decision, trust_env=False
+            )
+            place.one.process.signal(signal.SIGCONT)
+            late = first.result()
+        assert (late.body, late["x-idempotency-status"]) == (b"execution 1", b"not-stored")
+        for sidecar in (place.other, place.one):
+            again = place.post(sidecar)
+            assert (again.status, again.body, is_replay(again)) == (202, b"decided", True)
+        assert gate.executions == 1
+
     def test_two_hundred_at_once_are_one_execution(self, place):
         gate = Gate(place.upstream)
         with ThreadPoolExecutor(100) as pool:

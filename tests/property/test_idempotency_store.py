@@ -13,7 +13,7 @@ from sidecar.clock import ManualClock
 from sidecar.idempotency.core import TRANSITIONS, Loss, Response, State, Step
 from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.redis import RedisIdempotencyStore
-from sidecar.idempotency.store import Claim, Granted, Settled
+from sidecar.idempotency.store import NOBODY, Claim, Granted, Settled
 from tests.contract.redis_servers import Server
 
 # Time moves in steps of ten seconds, and no sum of these is near one: the real time of a run decides nothing.
@@ -158,6 +158,7 @@ class Model:
         if not self.step(Step.RESOLVE):
             return Settled.LOST
         self.response, self.loss, self.expires_at = response, None, now + TTL
+        self.token = NOBODY
         return Settled.DONE
 
     def free(self):

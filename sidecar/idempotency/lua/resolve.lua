@@ -15,6 +15,8 @@ local lapsed = state == 'E' and tonumber(string.sub(head, 24, 36)) <= now
 if string.sub(head, 1, 3) ~= 'SI1' or string.sub(head, 8, 23) ~= ARGV[1] or (state ~= 'U' and not lapsed) then
     return 3
 end
-local changed = 'SI1C' .. string.sub(head, 5, 5) .. '0-' .. ARGV[1] .. string.format('%013.0f', now)
+-- Nobody's token, so that a result that comes after all learns that it was not kept.
+local nobody = string.rep('\0', 16)
+local changed = 'SI1C' .. string.sub(head, 5, 5) .. '0-' .. nobody .. string.format('%013.0f', now)
 redis.call('SET', KEYS[1], changed .. string.sub(head, 37, 49) .. ARGV[2], 'PX', ARGV[3])
 return 1 + string.sub(head, 6, 6)
