@@ -238,6 +238,7 @@ class Exchange:
         """It is over: no deadline is left, and no circle of references for the garbage collector."""
         self.connection.deadline = NEVER
         self.body = NO_BODY
+        self._waiter = None  # its error's traceback has the frames that have the exchange
 
     # --- waiting ----------------------------------------------------------------------------------------
 

@@ -252,6 +252,7 @@ class InternalCalls:
         finally:
             exchange.detach_upstream()
             exchange.end()
+            exchange.connection.end_exchange()
             budget.request_ended()
             if exchange.attempt_records is not None:
                 self._export(exchange, purpose, error, exchange.attempt_records)

@@ -7,6 +7,9 @@ import json
 
 import pytest
 
+from sidecar.errors import SidecarError
+from sidecar.internal import request_to
+from sidecar.spans import Purpose
 from tests.support.data_path import DataPath
 from tests.unit.wire.messages import lines
 
@@ -114,6 +117,48 @@ class TestExchanges:
         try:
             for _ in range(50):
                 connection()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()
+
+    @pytest.mark.parametrize("fails", [False, True])
+    @pytest.mark.parametrize("way", ["call", "repeat", "repeat keyed", "look"])
+    def test_nor_do_requests_of_the_sidecar_s_own(self, loop, way, fails):
+        path = DataPath(loop, upstream={**STEADY, "timeouts": {"first_byte": "1h", "total": "none"}})
+        calls, purpose = path.gateway.calls, Purpose("test", "internal")
+        path.client().send(GET)
+        (client,) = path.listener.connections
+        asking = client._exchange
+
+        def ask(number):
+            if way == "call":
+                head = request_to(b"POST", b"/", [(b"host", b"test")], 5)
+                return calls.call("app", head, b"hello", purpose, wanted=2)
+            if way == "look":
+                return calls.look(asking, 2)
+            key = b"Idempotency-Key: k-%d" % number
+            head = calls.parse(lines(b"POST / HTTP/1.1", b"Host: test", *[key] * way.endswith("keyed")), 5)
+            return calls.repeat(calls.plan("all"), head, b"hello", purpose, correlation_id="")
+
+        def call(number):
+            task = loop.create_task(ask(number))
+            loop.settle()
+            if fails:
+                path.host.vanish()
+                path.host._protocol = None
+            else:
+                path.host.send(OK)
+            loop.settle()
+            assert isinstance(task.exception(), SidecarError) is fails
+            loop.advance(1.1)  # until no deadline is looked at any more
+
+        for number in range(10):
+            call(number)
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(10, 60):
+                call(number)
             assert gc.collect() < 50
         finally:
             gc.enable()
