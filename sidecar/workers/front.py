@@ -101,17 +101,23 @@ class Workers:
             if listener.tls is not None:
                 server_context(listener.tls)  # each worker will read it, and must not be the first to fail
         async with self._changing:
-            before, self._places = self._places, await self._reserve(settings)
+            before, wanted = self._places, await self._reserve(settings)
+            self._places = wanted
             try:
                 await self._apply(settings)
+                self._check_open()
             except BaseException:
-                _close(self._places, keep=before)
+                _close(wanted, keep=before)
                 self._places = before
                 raise
-            _close(before, keep=self._places)
+            _close(before, keep=wanted)
             self._settings = settings
         if not self._keepers:
             await self._begin()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise OSError(errno.ESHUTDOWN, "the workers are ending")
 
     def close(self) -> None:
         """Accept nothing more, and finish what is under way."""
@@ -181,7 +187,7 @@ class Workers:
         """Put ``settings`` in force in all workers; where one refuses, the others go back.
 
         Raises:
-            OSError: One refuses, or they are told to end meanwhile.
+            OSError: One refuses, or the workers are ending.
         """
         before = self._settings
         if before is None:
@@ -194,8 +200,6 @@ class Workers:
                     await self._change(other, settings, before)
                 raise OSError(f"worker {worker.number}: {problem}")
             changed.append(worker)
-        if self._closing:
-            raise OSError(errno.ESHUTDOWN, "the workers are ending")
 
     async def _change(self, worker: Worker, before: Settings, after: Settings) -> str:
         """Why ``worker`` refuses, or an empty string; one that ends has a successor that does not."""
@@ -212,8 +216,9 @@ class Workers:
         """Listening sockets for a worker, but for the addresses that it ``has``; ours are closed afterwards.
 
         Raises:
-            OSError: The system has no more sockets.
+            OSError: The system has no more sockets, or the workers are ending and the addresses are given up.
         """
+        self._check_open()
         wanted = dict.fromkeys(listener.bind for listener in settings.listeners if listener.bind not in has)
         with ExitStack() as stack:
             opened = {
@@ -339,5 +344,5 @@ def _without_subscriptions(settings: Settings) -> Settings:
 def _close(places: dict[Address, Place], *, keep: dict[Address, Place]) -> None:
     """Close ``places`` but for those to ``keep``."""
     for address, place in places.items():
-        if address not in keep:
+        if keep.get(address) is not place:
             place.close()

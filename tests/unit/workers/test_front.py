@@ -19,6 +19,7 @@ from sidecar.workers.commons import Commons
 from sidecar.workers.link import LinkLost
 from sidecar.workers.messages import Apply, Done, Report, SetLogLevel, Start
 from sidecar.workers.restarts import MOST_FAILED_STARTS, Restarts
+from tests.support.ports import free_port
 
 PLACE = Address("127.0.0.1", 0)
 
@@ -56,12 +57,15 @@ class FakeWorker:
         self.answers = deque()
         self.lives = 0
         self.dies_at_start = False
+        self.linked = asyncio.Event()
+        self.linked.set()
         self.end = None
 
     async def spawn(self, descriptors):
         self.lives += 1
         self.pid = 1000 * self.number + self.lives
         self.end = asyncio.get_running_loop().create_future()
+        await self.linked.wait()
 
     def post(self, request, descriptors=()):
         if self.pid is None:
@@ -75,7 +79,7 @@ class FakeWorker:
             raise LinkLost("gone")
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     async def look(self):
         pass
@@ -221,9 +225,7 @@ async def test_one_that_dies_meanwhile_holds_nobody_up(workers, fakes):
 
 
 async def test_only_new_addresses_come_with_a_configuration(workers, fakes):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     await workers.update(settings(0))
     await workers.update(settings(0, port))
     assert requests_of(fakes[0], Apply)[-1].sockets == ((Address("127.0.0.1", port), 1),)
@@ -265,6 +267,50 @@ async def test_after_the_end_nobody_is_replaced(workers, fakes):
     await until(lambda: workers.busy == 0)
     assert [fake.lives for fake in fakes] == [1, 1]
     assert not workers.lost
+
+
+async def test_one_that_was_just_being_replaced_is_not_told_to_serve_after_the_end(workers, fakes):
+    await workers.update(settings(0))
+    fakes[0].linked.clear()
+    fakes[0].die()
+    await until(lambda: fakes[0].lives == 2)
+    workers.close()
+    fakes[0].linked.set()
+    await until(lambda: workers.busy == 0)
+    assert (workers.failure, workers.lost) == ("", [])
+    assert len(requests_of(fakes[0], Start)) == 1
+
+
+async def test_the_end_may_come_while_a_configuration_is_put_in_force(workers, fakes):
+    await workers.update(settings(0))
+    answer = asyncio.get_running_loop().create_future()
+    fakes[0].answers.append(answer)
+    updating = asyncio.create_task(workers.update(settings(0, free_port())))
+    await until(lambda: requests_of(fakes[0], Apply))
+    workers.close()
+    answer.set_result("")
+    with pytest.raises(OSError, match="the workers are ending"):
+        await updating
+    assert requests_of(fakes[1], Apply) == []
+
+
+async def test_the_end_may_come_while_addresses_are_looked_up(workers, monkeypatch):
+    await workers.update(settings(0))
+    reserve, taken, found = front.Place.reserve, [], asyncio.Event()
+
+    async def slow(address):
+        taken.append(await reserve(address))
+        await found.wait()
+        return taken[-1]
+
+    monkeypatch.setattr(front.Place, "reserve", slow)
+    updating = asyncio.create_task(workers.update(settings(free_port(), 0)))
+    await until(lambda: taken)
+    workers.close()
+    found.set()
+    with pytest.raises(OSError, match="the workers are ending"):
+        await updating
+    assert [sock.fileno() for place in taken for sock in place._binding.sockets] == [-1] * len(taken)
 
 
 async def test_a_keeper_that_fails_does_not_go_unseen(workers, fakes, monkeypatch):
