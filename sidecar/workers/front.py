@@ -102,7 +102,7 @@ class Workers:
                 server_context(listener.tls)  # each worker will read it, and must not be the first to fail
         async with self._changing:
             before, wanted = self._places, await self._reserve(settings)
-            self._places = wanted
+            self._places = before | wanted  # who goes back to what was may need what is not wanted any more
             try:
                 await self._apply(settings)
                 self._check_open()
@@ -111,6 +111,7 @@ class Workers:
                 self._places = before
                 raise
             _close(before, keep=wanted)
+            self._places = wanted
             self._settings = settings
         if not self._keepers:
             await self._begin()
@@ -187,7 +188,7 @@ class Workers:
         """Put ``settings`` in force in all workers; where one refuses, the others go back.
 
         Raises:
-            OSError: One refuses, or the workers are ending.
+            OSError: One refuses, or is not given its sockets.
         """
         before = self._settings
         if before is None:
@@ -197,7 +198,8 @@ class Workers:
             problem = await self._change(worker, before, settings)
             if problem:
                 for other in changed:
-                    await self._change(other, settings, before)
+                    if await self._change(other, settings, before):
+                        other.terminate()  # its successor starts by what is in force
                 raise OSError(f"worker {worker.number}: {problem}")
             changed.append(worker)
 
@@ -210,6 +212,8 @@ class Workers:
             return await worker.outcome(answer)
         except LinkLost:
             return ""
+        except OSError as error:
+            return str(error)
 
     @contextmanager
     def _handed(self, settings: Settings, has: Collection[Address]) -> Iterator[tuple[Sockets, list[int]]]:

@@ -217,6 +217,41 @@ async def test_where_one_refuses_all_go_back(workers, fakes):
     await workers.update(settings(0))
 
 
+async def test_who_goes_back_has_the_address_again_that_it_gave_up(workers, fakes):
+    await workers.update(settings(0))
+    fakes[1].answers.append("out of luck")
+    with pytest.raises(OSError, match="worker 2: out of luck"):
+        await workers.update(settings(free_port()))
+    assert requests_of(fakes[0], Apply)[-1].sockets == ((PLACE, 1),)
+    assert workers._places.keys() == {PLACE}
+
+
+async def test_where_there_are_no_more_sockets_all_go_back(workers, fakes, monkeypatch):
+    await workers.update(settings(0))
+    places, sockets = [], front.Place.sockets
+
+    def scarce(place):
+        places.append(place)
+        if len(places) == 2:
+            raise OSError("too many open files")
+        return sockets(place)
+
+    monkeypatch.setattr(front.Place, "sockets", scarce)
+    with pytest.raises(OSError, match="worker 2: too many open files"):
+        await workers.update(settings(0, free_port()))
+    assert [len(request.settings.listeners) for request in requests_of(fakes[0], Apply)] == [2, 1]
+
+
+async def test_one_that_cannot_go_back_is_replaced(workers, fakes):
+    await workers.update(settings(0))
+    fakes[0].answers += ["", "out of luck as well"]
+    fakes[1].answers.append("out of luck")
+    with pytest.raises(OSError, match="worker 2: out of luck"):
+        await workers.update(settings(0, free_port()))
+    await until(lambda: fakes[0].lives == 2 and fakes[0].ready)
+    assert len(requests_of(fakes[0], Start)[-1].settings.listeners) == 1
+
+
 async def test_one_that_dies_meanwhile_holds_nobody_up(workers, fakes):
     await workers.update(settings(0))
     fakes[1].answers.append(LinkLost("gone"))
