@@ -78,7 +78,8 @@ class Link:
         return descriptors
 
     async def drain(self) -> None:
-        """Wait until what was sent is on its way."""
+        """Wait until all that was sent is on its way, and nothing would be lost with this process."""
+        self._writer.transport.set_write_buffer_limits(0)
         await self._writer.drain()
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
@@ -58,6 +59,22 @@ async def test_the_end_of_the_other_process_is_seen(ends):
         await one.receive()
     with pytest.raises(LinkLost):
         one.send("with a descriptor", [0])
+
+
+async def test_what_was_sent_is_on_its_way_when_nothing_is_left_of_it_here(ends):
+    """However little that is: a process that ends with it takes it along."""
+    one, other = ends
+    sent = 0
+    while not one._writer.transport.get_write_buffer_size():
+        one.send("x" * 1000)
+        sent += 1
+    draining = asyncio.create_task(one.drain())
+    await asyncio.wait([draining], timeout=0)
+    assert not draining.done()
+    for _ in range(sent):
+        assert await other.receive() == "x" * 1000
+    await draining
+    assert not one._writer.transport.get_write_buffer_size()
 
 
 async def test_a_message_that_breaks_off_is_none():
