@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar.workers.link import Link, LinkLost
-from sidecar.workers.messages import Report, Tell
+from sidecar.workers.messages import Report, Start, Tell
 from sidecar.workers.restarts import Restarts
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Worker:
         self.restarts = Restarts(clock)
         self._process: Process | None = None
         self._link: Link | None = None
+        self._begun = False
         self._answering: asyncio.Task[None] | None = None
         self._unanswered: deque[asyncio.Future[Answer]] = deque()
 
@@ -87,6 +88,7 @@ class Worker:
                 ours.close()
                 our_side.close()
                 raise
+        self._begun = False
         self._link = await Link.over(ours, our_side)
         self._answering = asyncio.create_task(self._answer(self._link), name=f"worker {self.number}")
 
@@ -94,7 +96,7 @@ class Worker:
         """Send a request. Its answer comes later; cancelled, nobody waits for it.
 
         Raises:
-            LinkLost: The process has ended, or there is none.
+            LinkLost: The process has ended, there is none, or it has yet to be told to begin.
         """
         if self._link is None:
             raise LinkLost("there is no process")
@@ -102,7 +104,11 @@ class Worker:
             # It has ended, and :meth:`ended` has yet to see it. What is asked now would stay unanswered, and
             # its successor's first answer be taken for the answer.
             raise LinkLost("the process has ended")
+        if not self._begun and not isinstance(request, Start):
+            # It can do nothing else before, and will begin by what is in force then.
+            raise LinkLost("the process has yet to be told to begin")
         self._link.send(request, descriptors)
+        self._begun = True
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._unanswered.append(answer)
         return answer

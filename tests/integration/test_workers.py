@@ -77,6 +77,41 @@ def runs(pid):
     return False
 
 
+def ends_of_workers(sidecar):
+    return [line for line in sidecar.logs() if line["event"] == "worker ended"]
+
+
+@contextlib.contextmanager
+def held_up(sidecar, config):
+    """A reload that waits for worker 1, while a successor of worker 2 waits for its end; the new port."""
+    other = free_port()
+    before = workers_of(sidecar)
+    listeners = [("ingress", sidecar.port), ("more", other)]
+    sidecar.write(config(listeners=[{"name": name, "bind": f"127.0.0.1:{port}"} for name, port in listeners]))
+    os.kill(before[1], signal.SIGSTOP)
+    try:
+        sidecar.process.signal(signal.SIGHUP)
+        eventually(lambda: listens(other), "worker 1 is handed its socket")
+        os.kill(before[2], signal.SIGKILL)
+        successors = lambda: children_of(sidecar) - set(before.values())  # noqa: E731
+        eventually(lambda: any(map(has_loop, successors())), "its successor waits to be told what to do")
+        yield other
+    finally:
+        os.kill(before[1], signal.SIGCONT)
+
+
+def has_loop(pid):
+    with contextlib.suppress(OSError):
+        return any(it.readlink().name == "anon_inode:[eventpoll]" for it in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def listens(port):
+    with contextlib.suppress(ConnectionRefusedError), Client(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def get_many(sidecar, count, path="/"):
     """So many GETs at once, each on a connection of its own: their statuses, counted."""
 
@@ -304,6 +339,16 @@ class TestReload:
         assert get_many(sidecar, 8, "/other") == {404: 8}
         assert get_many(sidecar, 8, "/only") == {200: 8}
 
+    def test_one_that_is_just_starting_begins_by_it(self, sidecar, config):
+        with held_up(sidecar, config) as other:
+            pass
+        eventually(lambda: sidecar.metric("config_reloads_total") == 1, "it is in force")
+        sidecar.wait_ready()
+        assert [line["problem"] for line in ends_of_workers(sidecar)] == ["signal 9"]
+        for _ in range(8):
+            with Client(("127.0.0.1", other)) as client:
+                assert client.request("GET", "/").status == 200
+
     def test_an_address_that_is_taken_changes_nothing(self, sidecar, config, upstream):
         listeners = [
             {"name": "ingress", "bind": f"127.0.0.1:{sidecar.port}"},
@@ -403,6 +448,16 @@ class TestDeaths:
         sidecar.process.kill()
         sidecar.close = lambda: None
 
+    def test_nor_is_there_one_that_was_just_starting(self, start_sidecar, config):
+        sidecar = start_sidecar(config())
+        with held_up(sidecar, config):
+            pids = children_of(sidecar)
+            assert len(pids) == WORKERS
+            sidecar.process.signal(signal.SIGKILL)
+        eventually(lambda: not any(map(runs, pids)), "they have ended")
+        sidecar.process.kill()
+        sidecar.close = lambda: None
+
     def test_workers_that_cannot_start_end_the_sidecar(self, store, upstream, tmp_path):
         """As with a broken installation: here, each ends before it is told what to do."""
         breaking = "import os, sys\nif 'sidecar.workers.process' in sys.orig_argv: os._exit(3)\n"
@@ -437,6 +492,25 @@ class TestDrain:
         assert await asyncio.to_thread(sidecar.process.wait) == 0
         assert not any(map(runs, pids))
         assert len(sidecar.access_lines(status=200)) == 60
+
+    def test_told_to_all_processes_at_once_and_more_than_once(self, sidecar, upstream):
+        """As service managers do. Workers may have ended before the first process knows why."""
+        go_on = threading.Event()
+        upstream.reply = Reply([go_on, OK])
+        with sidecar.client() as client:
+            client.send(b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n")
+            upstream.wait_request("/slow")
+            pids = workers_of(sidecar).values()
+            for pid in pids:
+                os.kill(pid, signal.SIGTERM)
+            eventually(lambda: any(not runs(pid) for pid in pids), "the idle one has ended", every=0.001)
+            for _ in range(3):
+                sidecar.process.signal(signal.SIGTERM)
+            eventually(lambda: "draining" in sidecar.get("/readyz").text, "the first process ends as well")
+            go_on.set()
+            assert client.response().status == 200
+        assert sidecar.process.wait() == 0
+        assert not any(map(runs, pids))
 
     def test_by_the_admin_port(self, sidecar):
         response = sidecar.ask("POST", "/admin/drain", json={"reason": "over"})

@@ -8,7 +8,7 @@ import pytest
 from sidecar.clock import ManualClock
 from sidecar.load import Load
 from sidecar.workers.link import Link, LinkLost
-from sidecar.workers.messages import Done, Report, SetLogLevel, Tell
+from sidecar.workers.messages import Done, Report, SetLogLevel, Start, Tell
 from sidecar.workers.worker import Worker
 
 REPORT = Report(Load(in_flight=0, executions=0, unwritten=0, connections={}), {})
@@ -27,6 +27,7 @@ async def pair():
     """A worker, and the process's end of its link."""
     worker = Worker(1, ManualClock())
     worker._link, theirs = await a_link()
+    worker._begun = True
     worker._answering = asyncio.create_task(worker._answer(worker._link))
     yield worker, theirs
     theirs.close()
@@ -63,3 +64,15 @@ async def test_the_last_report_is_no_answer_to_what_was_to_be_done(pair):
     with pytest.raises(LinkLost):
         await worker.outcome(answer)
     assert worker.report == REPORT
+
+
+async def test_one_that_has_yet_to_be_told_to_begin_is_told_nothing_else(pair):
+    """It would take a configuration, or whatever comes first, for its beginning."""
+    worker, theirs = pair
+    worker._begun = False
+    with pytest.raises(LinkLost):
+        worker.post(SetLogLevel("debug"))
+    begin = Start(number=1, settings=None, sockets=(), log_level="info", commons=None)
+    worker.post(begin)
+    worker.post(SetLogLevel("info"))
+    assert [await theirs.receive() for _ in range(2)] == [begin, SetLogLevel("info")]
