@@ -131,11 +131,15 @@ class WorkerProcess:
             await self._link.drain()
 
     async def _obey(self) -> None:
-        """Do what the first process asks for, one thing after another."""
-        with suppress(LinkLost):
+        """Do what the first process asks for, one thing after another, until it has ended."""
+        try:
             while True:
                 request = await self._link.receive()
                 self._link.send(await self._do(request))
+        except LinkLost:
+            pass
+        except Exception as error:  # noqa: BLE001 - a worker that obeys no more must not stay, whatever it is
+            self._log.crash("doing as told failed", error)
         self._stop.set()
 
     async def _do(self, request: Request) -> Answer:
@@ -156,7 +160,8 @@ class WorkerProcess:
         try:
             await self._gateway.apply(request.settings, self._listeners)
         except (OSError, AuditTrailUnusable, RestartNeeded) as error:
-            return Done(str(error))
+            # One that is ending cannot follow, and need not: its successor starts by what is in force then.
+            return Done("" if self._stop.is_set() else str(error))
         finally:
             self._sockets.drop()
         return Done()

@@ -349,6 +349,29 @@ class TestReload:
             with Client(("127.0.0.1", other)) as client:
                 assert client.request("GET", "/").status == 200
 
+    def test_one_that_is_ending_does_not_stand_in_its_way(self, sidecar, config, upstream):
+        other = free_port()
+        go_on = threading.Event()
+        upstream.reply = Reply([go_on, OK])
+        clients = [sidecar.client() for _ in range(16)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        eventually(lambda: len(upstream.requests) == 16, "both have work")
+        os.kill(workers_of(sidecar)[1], signal.SIGTERM)
+        sidecar.wait_log(lambda line: line["event"] == "draining", "it is ending")
+        sidecar.write(config(listeners=[{"name": "ingress", "bind": f"127.0.0.1:{other}"}]))
+        sidecar.reload()
+        assert sidecar.get("/admin/status").json()["configuration"] == {"mistakes": []}
+        go_on.set()
+        for client in clients:
+            assert client.response().status == 200
+            client.close()
+        eventually(lambda: len(ends_of_workers(sidecar)) == 1, "it has ended")
+        sidecar.wait_ready()
+        for _ in range(8):
+            with Client(("127.0.0.1", other)) as client:
+                assert client.request("GET", "/").status == 200
+
     def test_an_address_that_is_taken_changes_nothing(self, sidecar, config, upstream):
         listeners = [
             {"name": "ingress", "bind": f"127.0.0.1:{sidecar.port}"},
