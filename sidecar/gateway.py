@@ -12,6 +12,7 @@ from sidecar.events.service import EventService
 from sidecar.idempotency.engine import Engine
 from sidecar.internal import InternalCalls
 from sidecar.load import Connections, Load
+from sidecar.metrics.cells import observing
 from sidecar.metrics.names import Metrics
 from sidecar.metrics.outcomes import STORE_OPERATIONS
 from sidecar.metrics.process import define_process_metrics
@@ -99,7 +100,7 @@ class Gateway:
         self.engine = Engine(
             _open_store(settings),
             sent=commons.sent if commons is not None else None,
-            observe=lambda op, seconds: waits[op].observe(seconds),
+            observe=observing(waits),
         )
         tracing = self._tracing = Tracing(settings, log)
         self.pipeline = self._build(settings)

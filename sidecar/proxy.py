@@ -58,9 +58,6 @@ if TYPE_CHECKING:
 _SWITCHING: Final = 101
 _NO_CONTENT: Final = 204
 _NOT_MODIFIED: Final = 304
-_FORWARDED: Final = frozenset(
-    (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"baggage")
-)
 _FAULT: Final = 500
 _CLIENT_CLOSED: Final = 499  # nginx's word for a client that went away before it was answered
 
@@ -183,7 +180,7 @@ class Proxy:
             breaker="",
             reason=reason_of(error),
             correlation_id=refusal.correlation_id,
-            trace_id="",
+            trace_id=b"",
         )
 
     def crashed(self, error: BaseException) -> None:
@@ -269,14 +266,14 @@ class Proxy:
     def _request_fields(self, exchange: Exchange) -> bytes:
         """The field lines that the sidecar adds to a request, beside those of a single attempt."""
         head, connection = exchange.head, exchange.connection
-        special = head.special
-        if head.host and special.keys().isdisjoint(_FORWARDED):
+        if head.host and not head.fields.forwarded:
             return b"%bX-Forwarded-For: %b\r\n%bX-Forwarded-Host: %b\r\n" % (
                 exchange.added,
                 connection.peer,
                 self._hop[connection.listener.scheme],
                 head.host,
             )
+        special = head.special
         lines = b"X-Forwarded-For: %b\r\nVia: %b\r\n" % (
             b", ".join([*special.get(b"x-forwarded-for", ()), connection.peer]),
             b", ".join([*special.get(b"via", ()), self._via]),
@@ -418,7 +415,7 @@ class Proxy:
         host = exchange.upstream_host
         self._log.access(
             head.method,
-            head.target,
+            head.path,
             metrics.route,
             exchange.status,
             exchange.bytes_in,
@@ -430,7 +427,7 @@ class Proxy:
             exchange.breaker,
             exchange.reason,
             exchange.correlation_id,
-            trace.trace_id,
+            trace.digits,
         )
         if sampled:
             self._trace(exchange, metrics.route, "" if exchange.metrics is None else exchange.plan.template)

@@ -298,8 +298,9 @@ class Router(Generic[T]):
         Returns:
             The parameters are segments of the normalised path: what is still encoded there is reserved.
         """
-        # Looking for one octet is a memchr; ``bytes in bytes`` costs four times as much in CPython 3.11.
-        if _PERCENT_SIGN in path or path.find(b"//") >= 0 or (_DOT in path and path.find(b"/.") >= 0):
+        # Looking for one octet is a memchr; what looks for several costs four times as much in CPython 3.11,
+        # but for ``replace``, which gives back what it was given where it finds nothing.
+        if _PERCENT_SIGN in path or path.replace(b"//", b"/") is not path or (_DOT in path and b"/." in path):
             path = normalise_path(path)
         site = self._sites.get(listener)
         if site is None:

@@ -60,7 +60,7 @@ class Spans:
             return trace
         if not int(linked[53:], 16) & _SAMPLED:
             return trace
-        return TraceContext(trace.trace_id, "", _SAMPLED, b"", ())
+        return TraceContext(trace.digits, "", _SAMPLED, b"", ())
 
     def is_recorded(self, trace: TraceContext) -> bool:
         """Whether anything of the trace is exported."""
@@ -116,7 +116,7 @@ class Spans:
 def child_of(trace: TraceContext) -> TraceContext:
     """Of something that is done for a request of ``trace``, and as part of it."""
     return TraceContext(
-        trace.trace_id, trace.span_id or trace.parent_id, trace.flags, trace.traceparent, trace.tracestate
+        trace.digits, trace.span_id or trace.parent_id, trace.flags, trace.traceparent, trace.tracestate
     )
 
 

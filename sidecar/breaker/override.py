@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.breaker.states import MODES, Mode
 
 if TYPE_CHECKING:
     from sidecar.scoreboard.row import Cells
 
-LONGEST_OVERRIDE = 30 * 24 * 3600.0
+LONGEST_OVERRIDE: Final = 30 * 24 * 3600.0
 """Seconds."""
 
-LONGEST_REASON = 120
+LONGEST_REASON: Final = 120
 """Bytes of UTF-8 that are kept of a reason."""
 
-_OBSERVE = MODES.index(Mode.OBSERVE)
+_OBSERVE: Final = MODES.index(Mode.OBSERVE)
 
-_MODE, _UNTIL, _LENGTH, _TEXT = range(4)
-_CELL_BYTES = 7  # of the eight, so that no text makes a cell negative
-OVERRIDE_CELLS = _TEXT + -(-LONGEST_REASON // _CELL_BYTES)
+_MODE: Final = 0
+_UNTIL: Final = 1
+_LENGTH: Final = 2
+_TEXT: Final = 3
+_CELL_BYTES: Final = 7  # of the eight, so that no text makes a cell negative
+OVERRIDE_CELLS: Final = _TEXT + -(-LONGEST_REASON // _CELL_BYTES)
 
 
 class OverrideRecord:

@@ -38,7 +38,7 @@ from sidecar.idempotency.core import (
 )
 
 if TYPE_CHECKING:
-    from sidecar.idempotency.store import Claim
+    from sidecar.idempotency.claim import Claim
 
 MAGIC: Final = b"SI"
 VERSION: Final = b"1"

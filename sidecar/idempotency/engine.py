@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.core import TOKEN_BYTES, Record, RecordUnreadableError
 from sidecar.idempotency.execution import UNPROTECTED, Execution, UnprotectedExecution
 from sidecar.idempotency.fingerprint import Kind, take
@@ -14,7 +15,7 @@ from sidecar.idempotency.inquiry import Inquiry, Replay, Undecided, store_down
 from sidecar.idempotency.leases import Leases
 from sidecar.idempotency.ledger import Ledger
 from sidecar.idempotency.sent import SentKeys
-from sidecar.idempotency.store import Claim, Granted, StoreError
+from sidecar.idempotency.store import Granted, StoreError
 from sidecar.ids import random_bytes
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from sidecar.idempotency.core import Loss, Response
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
+    from sidecar.idempotency.claim import Claim
     from sidecar.idempotency.fingerprint import Fingerprint
     from sidecar.idempotency.ledger import Ledger
     from sidecar.idempotency.policy import RoutePolicy
-    from sidecar.idempotency.store import Claim
 
 
 RENEWALS_PER_LEASE: Final = 3
@@ -58,7 +58,7 @@ class Execution:
 
     async def body_passed(self, fingerprint: Fingerprint) -> None:
         """A streamed body has passed whole: fix the fingerprint that was provisional."""
-        self.claim = self.claim._replace(fingerprint=fingerprint.value)
+        self.claim = self.claim.replace(fingerprint=fingerprint.value)
         await self._ledger.amend(self)
 
     def complete(

@@ -17,12 +17,12 @@ from sidecar.idempotency.fingerprint import SAME
 from sidecar.idempotency.store import Granted, StoreError
 
 if TYPE_CHECKING:
+    from sidecar.idempotency.claim import Claim
     from sidecar.idempotency.core import Headers
     from sidecar.idempotency.execution import Execution
     from sidecar.idempotency.fingerprint import Fingerprint
     from sidecar.idempotency.ledger import Ledger
     from sidecar.idempotency.policy import RoutePolicy
-    from sidecar.idempotency.store import Claim
 
 _POLL = 0.5  # seconds; a waiting duplicate looks again although nobody called: the call may have been lost
 _RETRY_AFTER = 1.0

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 MAX_KEY_LENGTH: Final = 255
 
 _LENGTH: Final = Struct(">I")
+_NONE: Final = _LENGTH.pack(0)
 
 _VISIBLE: Final = range(0x21, 0x7F)
 # A bare key is more than an RFC 8941 token may be (clients send UUIDs that begin with a digit, and base64),
@@ -60,7 +61,7 @@ def record_id(namespace: bytes, caller: Sequence[Sequence[bytes]], key: bytes) -
     """
     parts = [namespace]
     for values in caller:
-        parts.append(_LENGTH.pack(len(values)))
+        parts.append(_LENGTH.pack(len(values)) if values else _NONE)
         for value in values:
             parts.append(_LENGTH.pack(len(value)))
             parts.append(value)

@@ -13,10 +13,11 @@ from sidecar.idempotency.store import Granted, Settled, StoreError
 
 if TYPE_CHECKING:
     from sidecar.clock import Clock
+    from sidecar.idempotency.claim import Claim
     from sidecar.idempotency.core import Loss, Record, Response
     from sidecar.idempotency.policy import RoutePolicy
     from sidecar.idempotency.sent import SentKeys
-    from sidecar.idempotency.store import Claim, IdempotencyStore
+    from sidecar.idempotency.store import IdempotencyStore
 
 MOST_PENDING: Final = 10_000
 MOST_PENDING_BYTES: Final = 64 << 20

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sidecar.clock import Clock
-    from sidecar.idempotency.store import Claim
+    from sidecar.idempotency.claim import Claim
 
 _logger = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class MemoryIdempotencyStore:
             return Settled.GONE
         if (entry.state_at(now), Step.RESOLVE) not in TRANSITIONS:
             return Settled.LOST
-        entry.claim = entry.claim._replace(token=NOBODY)
+        entry.claim = entry.claim.replace(token=NOBODY)
         self._keep(entry, response, ttl, now)
         return Settled.DONE
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.errors import IdempotencyKeyMissing
 from sidecar.idempotency.fingerprint import Kind
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 
     from sidecar.idempotency.core import Headers
 
-RELEASED_STATUSES = frozenset({401, 403, 407, 408, 421, 425, 429, 503})
+RELEASED_STATUSES: Final = frozenset({401, 403, 407, 408, 421, 425, 429, 503})
 """Statuses that say "not now" or "not you": a retry must reach the upstream again, so they are not kept."""
 
 # What describes one delivery or one connection, not the outcome. The writer frames a replay itself.
-_NEVER_REPLAYED = frozenset({
+_NEVER_REPLAYED: Final = frozenset({
     b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     b"content-length",
     b"www-authenticate", b"proxy-authenticate", b"authentication-info", b"proxy-authentication-info",
@@ -29,18 +28,21 @@ _NEVER_REPLAYED = frozenset({
     b"x-idempotent-replayed", b"x-idempotent-original-correlation-id", b"x-idempotency-status",
 })  # fmt: skip
 
-_KEPT, _DROPPED, _NOMINATES = "kept", "dropped", "nominates others to be dropped"
+_KEPT: Final = "kept"
+_DROPPED: Final = "dropped"
+_NOMINATES: Final = "nominates others to be dropped"
 
 # An upstream's answers have the same fields for as long as their Date is the same. Secrets are not kept.
-_REMEMBERED = 64
-_REMEMBERED_LENGTH = 2048
+_REMEMBERED: Final = 64
+_REMEMBERED_LENGTH: Final = 2048
 
-_LENGTH = Struct(">I")
+_LENGTH: Final = Struct(">I")
+_METHODS: Final = frozenset((b"POST", b"PUT", b"PATCH"))
+_RAW: Final = Kind.RAW
 
 
-@dataclass(slots=True, frozen=True, kw_only=True)
 class RoutePolicy:
-    """How one route protects requests with a key. Times are in seconds.
+    """How one route protects requests with a key. Times are in seconds. It is never changed.
 
     Attributes:
         service: The service's name; part of every record's id.
@@ -62,34 +64,76 @@ class RoutePolicy:
         correlation_header: Lower-case name of the header that carries the correlation id.
     """
 
-    service: str
-    route: str
-    enabled: bool = True
-    methods: frozenset[bytes] = frozenset({b"POST", b"PUT", b"PATCH"})
-    required: bool = False
-    ttl: float = 86_400.0
-    kind: Kind = Kind.RAW
-    scope: tuple[bytes, ...] = (b"authorization",)
-    lease: float = 15.0
-    wait: bool = False
-    wait_timeout: float = 5.0
-    store_open: bool = False
-    store_timeout: float = 1.0
-    reexecute: bool = False
-    release_on: frozenset[int] = RELEASED_STATUSES
-    replay_set_cookie: bool = False
-    correlation_header: bytes = b"x-correlation-id"
-    _fate: Callable[[bytes], object] = field(init=False, repr=False, compare=False)
-    _recent: dict[bytes, Headers] = field(init=False, repr=False, compare=False)
-    _namespace: bytes = field(init=False, repr=False)
+    __slots__ = (
+        "_fate",
+        "_namespace",
+        "_recent",
+        "correlation_header",
+        "enabled",
+        "kind",
+        "lease",
+        "methods",
+        "reexecute",
+        "release_on",
+        "replay_set_cookie",
+        "required",
+        "route",
+        "scope",
+        "service",
+        "store_open",
+        "store_timeout",
+        "ttl",
+        "wait",
+        "wait_timeout",
+    )
 
-    def __post_init__(self) -> None:
-        dropped = _NEVER_REPLAYED | {self.correlation_header}
-        if not self.replay_set_cookie:
+    def __init__(
+        self,
+        *,
+        service: str,
+        route: str,
+        enabled: bool = True,
+        methods: frozenset[bytes] = _METHODS,
+        required: bool = False,
+        ttl: float = 86_400.0,
+        kind: Kind = _RAW,
+        scope: tuple[bytes, ...] = (b"authorization",),
+        lease: float = 15.0,
+        wait: bool = False,
+        wait_timeout: float = 5.0,
+        store_open: bool = False,
+        store_timeout: float = 1.0,
+        reexecute: bool = False,
+        release_on: frozenset[int] = RELEASED_STATUSES,
+        replay_set_cookie: bool = False,
+        correlation_header: bytes = b"x-correlation-id",
+    ) -> None:
+        self.service = service
+        self.route = route
+        self.enabled = enabled
+        self.methods = methods
+        self.required = required
+        self.ttl = ttl
+        self.kind = kind
+        self.scope = scope
+        self.lease = lease
+        self.wait = wait
+        self.wait_timeout = wait_timeout
+        self.store_open = store_open
+        self.store_timeout = store_timeout
+        self.reexecute = reexecute
+        self.release_on = release_on
+        self.replay_set_cookie = replay_set_cookie
+        self.correlation_header = correlation_header
+        dropped = _NEVER_REPLAYED | {correlation_header}
+        if not replay_set_cookie:
             dropped |= {b"set-cookie"}
-        object.__setattr__(self, "_fate", lru_cache(maxsize=1024)(partial(_fate, dropped)))
-        object.__setattr__(self, "_recent", {})
-        object.__setattr__(self, "_namespace", _framed([self.service.encode(), self.route.encode()]))
+        self._fate: Callable[[bytes], object] = lru_cache(maxsize=1024)(partial(_fate, dropped))
+        self._recent: dict[bytes, Headers] = {}
+        self._namespace = _framed([service.encode(), route.encode()])
+
+    def __repr__(self) -> str:
+        return f"<RoutePolicy {self.service}/{self.route}>"
 
     def applies(self, method: bytes) -> bool:
         """Whether a key on a request with ``method`` is looked at."""

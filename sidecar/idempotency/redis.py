@@ -15,13 +15,14 @@ import hiredis
 from sidecar.digits import decimal
 from sidecar.idempotency.address import parse_redis_url
 from sidecar.idempotency.advice import read_info, weaknesses
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.codec import LOSSES, decode, encode_tail
 from sidecar.idempotency.connection import pack
 from sidecar.idempotency.core import ForeignRecordError
 from sidecar.idempotency.link import Link, refusal
 from sidecar.idempotency.listing import list_records
 from sidecar.idempotency.scripts import Script, ScriptRunner, bulk
-from sidecar.idempotency.store import Claim, Granted, Page, Settled, StoreError
+from sidecar.idempotency.store import Granted, Page, Settled, StoreError
 from sidecar.idempotency.watch import Watch, Watchers
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sidecar.idempotency.claim import Claim
     from sidecar.idempotency.core import Loss, Record, Response, State
     from sidecar.idempotency.watch import Watch
 
@@ -34,32 +35,6 @@ class StoreError(Exception):
 
 NOBODY: Final = bytes(16)
 """The token of a record that an operator has resolved: no claim can settle it any more."""
-
-
-class Claim(NamedTuple):
-    """Everything a claim writes; whoever holds it can settle the record.
-
-    Attributes:
-        record_id: Where the record stands.
-        token: 16 random bytes.
-        fingerprint: Encoded fingerprint of the request.
-        route: Name of the route.
-        correlation_id: Of the request that executes.
-        lease: Seconds that the claim holds without being renewed.
-        ttl: Seconds that the settled record is kept.
-        timeout: Seconds that the store may be silent.
-        span: Trace id and span id of the request that executes, 24 raw bytes; empty if it is not sampled.
-    """
-
-    record_id: str
-    token: bytes
-    fingerprint: bytes
-    route: str
-    correlation_id: str
-    lease: float
-    ttl: float
-    timeout: float = 1.0
-    span: bytes = b""
 
 
 class Granted(enum.Enum):

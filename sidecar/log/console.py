@@ -70,7 +70,7 @@ class ConsoleLines:
             "reason": code,
             "cause": cause,
             "correlation_id": correlation_id.decode("latin-1"),
-            "trace_id": trace_id,
+            "trace_id": trace_id.decode(),
         }
         told = {name: value for name, value in fields.items() if value != ""}
         return self._line(wall, "info", summary, told, colour=_COLOURS[level])

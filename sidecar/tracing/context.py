@@ -21,9 +21,9 @@ _KNOWN_FLAGS: Final = 0x03
 """Sampled, and random of level 2; all others are to be sent as zero."""
 
 _OWS: Final = b" \t"
-_FORBIDDEN_VERSION: Final = "ff"
-_NO_TRACE: Final = "0" * 32
-_NO_PARENT: Final = "0" * 16
+_FORBIDDEN_VERSION: Final = b"ff"
+_NO_TRACE: Final = b"0" * 32
+_NO_PARENT: Final = b"0" * 16
 _LENGTH_00: Final = 55
 
 # Section 3.2.2 (traceparent); in versions to come more may follow after another dash (section 3.2.4).
@@ -45,7 +45,8 @@ class TraceContext:
     """Where a request stands in its trace.
 
     Attributes:
-        trace_id: 32 lower-case hexadecimal digits; logged with every line of the request, sampled or not.
+        digits: The trace id, 32 lower-case hexadecimal digits; logged with every line of the request, sampled
+            or not.
         parent_id: The caller's span, 16 digits; empty where the trace begins here.
         span_id: The SERVER span of this request, 16 digits; empty if it is not sampled.
         flags: Sampled (1), and random (2) if the caller set it.
@@ -54,30 +55,35 @@ class TraceContext:
         tracestate: Lines to send on, as they came.
     """
 
-    __slots__ = ("flags", "parent_id", "sampled", "span_id", "trace_id", "traceparent", "tracestate")
+    __slots__ = ("digits", "flags", "parent_id", "sampled", "span_id", "traceparent", "tracestate")
 
     def __init__(
         self,
-        trace_id: str,
+        digits: bytes,
         parent_id: str,
         flags: int,
         traceparent: bytes,
         tracestate: tuple[bytes, ...],
     ) -> None:
-        self.trace_id = trace_id
+        self.digits = digits
         self.parent_id = parent_id
         self.flags = flags
         self.sampled = sampled = flags & _SAMPLED == _SAMPLED
-        self.span_id = random_digits(16) if sampled else ""
+        self.span_id = random_digits(16).decode() if sampled else ""
         self.traceparent = traceparent
         self.tracestate = tracestate
 
     def __repr__(self) -> str:
         return f"<TraceContext {self.trace_id} sampled={self.sampled}>"
 
+    @property
+    def trace_id(self) -> str:
+        """The trace id as text."""
+        return self.digits.decode()
+
     def child(self) -> tuple[str, bytes]:
         """A fresh span id for an attempt, and the ``traceparent`` that makes the upstream its child."""
-        span_id = random_digits(16)
+        span_id = random_digits(16).decode()
         return span_id, f"00-{self.trace_id}-{span_id}-{self.flags:02x}".encode()
 
 
@@ -110,28 +116,26 @@ def begin(sampler: Sampler) -> TraceContext:
     digits = random_digits(48)
     trace_id = digits[:32]
     sampled = sampler.samples(trace_id)
-    traceparent = b"" if sampled else f"00-{trace_id}-{digits[32:]}-00".encode()
+    traceparent = b"" if sampled else b"00-%b-%b-00" % (trace_id, digits[32:])
     return TraceContext(trace_id, "", int(sampled), traceparent, ())
 
 
-def _parse(values: Sequence[bytes]) -> tuple[str, str, int] | None:
+def _parse(values: Sequence[bytes]) -> tuple[bytes, str, int] | None:
     """Trace id, parent id and flags, or ``None`` if the caller's context must be ignored."""
     if len(values) != 1:
         return None
     value = values[0]
     if _USUAL.fullmatch(value):
-        text = value.decode("ascii")
-        return text[3:35], text[36:52], int(text[53:], 16)
+        return value[3:35], value[36:52].decode(), int(value[53:], 16)
     value = value.strip(_OWS)
     if not _TRACEPARENT.fullmatch(value):
         return None
-    text = value.decode("latin-1")
-    version, trace_id, parent_id = text[:2], text[3:35], text[36:52]
+    version, trace_id, parent_id = value[:2], value[3:35], value[36:52]
     if trace_id == _NO_TRACE or parent_id == _NO_PARENT or version == _FORBIDDEN_VERSION:
         return None
-    if version == "00" and len(text) != _LENGTH_00:
+    if version == b"00" and len(value) != _LENGTH_00:
         return None
-    return trace_id, parent_id, int(text[53:55], 16)
+    return trace_id, parent_id.decode(), int(value[53:55], 16)
 
 
 def valid_tracestate(values: Sequence[bytes]) -> tuple[bytes, ...]:

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Greater than any hexadecimal digit: every trace id lies below it.
-_ABOVE_ALL: Final = "g"
-_BELOW_ALL: Final = "0" * 16
+_ABOVE_ALL: Final = b"g"
+_BELOW_ALL: Final = b"0" * 16
 
 
 class Sampler:
@@ -28,16 +28,17 @@ class Sampler:
             raise ValueError(f"a sampling ratio lies between 0 and 1, unlike {ratio}")
         self.parent_based = parent_based
         bound = round(ratio * (1 << 64))
-        self._bound = _ABOVE_ALL if bound >= 1 << 64 else f"{bound:016x}"
+        self._bound = (_ABOVE_ALL if bound >= 1 << 64 else b"%016x" % bound) if bound else _BELOW_ALL
 
     @property
     def is_off(self) -> bool:
         """Whether nothing is ever sampled."""
         return not self.parent_based and self._bound == _BELOW_ALL
 
-    def samples(self, trace_id: str) -> bool:
+    def samples(self, trace_id: bytes) -> bool:
         """Whether the ratio chooses a trace, by the low 64 bits of its id (32 lower-case digits)."""
-        return trace_id[16:] < self._bound
+        bound = self._bound
+        return bound is not _BELOW_ALL and trace_id[16:] < bound
 
     def become(self, other: Sampler) -> None:
         """Decide as ``other`` does from now on: the configuration has changed."""

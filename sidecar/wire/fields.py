@@ -67,6 +67,14 @@ _NEVER_NOMINATED: Final = frozenset((b"close", b"keep-alive", b"upgrade", b"te",
 # heeded here all the same: no request that carries one runs unprotected without a word.
 _HEEDED: Final = frozenset((b"host", b"content-length", b"transfer-encoding", b"idempotency-key"))
 
+_STEERING: Final = frozenset(
+    (b"connection", b"upgrade", b"transfer-encoding", b"content-length", b"expect", b"te")
+)
+_FORWARDED: Final = frozenset(
+    (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"baggage")
+)
+_PRINTABLE: Final = bytes(range(0x20, 0x7F))
+
 # Lines that come again and again (User-Agent, Accept, Server, …) are recognised whole, without taking them
 # apart, and so are blocks of nothing but such lines. What one connection sends is never visible to another: a
 # line is only ever compared with itself.
@@ -91,18 +99,46 @@ class Fields:
         raw: The same as octets, each with its CRLF.
         special: Values of those that mean something, by lower-case name, in order.
         count: How many lines there were.
+        steers: Whether any of them frames the message or speaks of its connection.
+        forwarded: Whether any of them tells of hops before this one.
     """
 
-    __slots__ = ("count", "lines", "raw", "special")
+    __slots__ = ("count", "forwarded", "lines", "raw", "special", "steers")
 
     def __init__(self, lines: list[bytes], special: dict[bytes, list[bytes]], count: int) -> None:
         self.lines = lines
         self.raw = b"\r\n".join(lines) + b"\r\n" if lines else b""
         self.special = special
         self.count = count
+        self.steers = self.forwarded = False
+        for name in special:
+            if name in _STEERING:
+                self.steers = True
+            elif name in _FORWARDED:
+                self.forwarded = True
 
 
 NO_FIELDS: Final = Fields([], {}, 0)
+
+
+class _Line:
+    """What a field line means.
+
+    Attributes:
+        name: The field's name in lower case if it means something, else nothing.
+        values: Its value, the only member.
+        kept: Whether the line is passed on.
+    """
+
+    __slots__ = ("kept", "name", "values")
+
+    def __init__(self, name: bytes, values: list[bytes], *, kept: bool) -> None:
+        self.name = name
+        self.values = values
+        self.kept = kept
+
+
+_PASSED: Final = _Line(b"", [], kept=True)
 
 
 class FieldRules:
@@ -115,12 +151,11 @@ class FieldRules:
         blocks: Blocks of field lines that have come before.
     """
 
-    __slots__ = ("_known", "_passed", "_rules", "blocks")
+    __slots__ = ("_known", "_rules", "blocks")
 
     def __init__(self, rules: Mapping[bytes, bool]) -> None:
         self._rules = dict(rules)
-        self._passed: set[bytes] = set()
-        self._known: dict[bytes, tuple[bytes, bytes, bool]] = {}
+        self._known: dict[bytes, _Line] = {}
         self.blocks: dict[bytes, Fields] = {b"": NO_FIELDS}
 
     def sort(self, block: bytes) -> Fields | None:
@@ -129,30 +164,23 @@ class FieldRules:
         A line that has come before is good. A block as a whole is only recognised where nothing in it is new,
         which is never so with a key or an id: most of its lines still are.
         """
-        passed, known = self._passed, self._known
+        known = self._known
         lines: list[bytes] = []
         special: dict[bytes, list[bytes]] = {}
         familiar = True
         all_lines = block.split(b"\r\n")
-        for line in all_lines:
-            if line in passed:
-                lines.append(line)
-                continue
-            found = known.get(line)
-            if found is None:
-                if grammar.FIELD_LINE.fullmatch(line) is None:
+        for text in all_lines:
+            line = known.get(text)
+            if line is None:
+                line = self._take_apart(text)
+                if line is None:
                     return None
                 familiar = False
-                found = self._take_apart(line)
-            name, value, kept = found
-            if kept:
-                lines.append(line)
-                if not name:
-                    continue
-            if name in special:
-                special[name].append(value)
-            else:
-                special[name] = [value]
+            if line.kept:
+                lines.append(text)
+            name = line.name
+            if name:
+                special[name] = special[name] + line.values if name in special else line.values
         fields = Fields(lines, special, len(all_lines))
         if familiar and len(block) <= _REMEMBERED_BLOCK_LENGTH:
             if len(self.blocks) >= _REMEMBERED_BLOCKS:
@@ -160,21 +188,22 @@ class FieldRules:
             self.blocks[block] = fields
         return fields
 
-    def _take_apart(self, line: bytes) -> tuple[bytes, bytes, bool]:
-        """The field's name if it means something, else nothing; its value; and whether it is passed on."""
-        name, _, value = line.partition(b":")
+    def _take_apart(self, text: bytes) -> _Line | None:
+        """What a line that has not come before means, or ``None`` if it breaks the grammar."""
+        name, colon, value = text.partition(b":")
         name = name.lower()
         rule = self._rules.get(name)
-        found = (b"", b"", True) if rule is None else (name, value.strip(b" \t"), rule)
-        if len(line) <= _REMEMBERED_LENGTH and name not in _NEVER_REMEMBERED:
-            if len(self._known) + len(self._passed) >= _REMEMBERED_LINES:
+        # A name that there is a rule for is a good one; only its value has to be looked at.
+        if (rule is None or not colon or value.translate(None, _PRINTABLE)) and (
+            grammar.FIELD_LINE.fullmatch(text) is None
+        ):
+            return None
+        line = _PASSED if rule is None else _Line(name, [value.strip(b" \t")], kept=rule)
+        if len(text) <= _REMEMBERED_LENGTH and name not in _NEVER_REMEMBERED:
+            if len(self._known) >= _REMEMBERED_LINES:
                 self._known.clear()
-                self._passed.clear()
-            if rule is None:
-                self._passed.add(line)
-            else:
-                self._known[line] = found
-        return found
+            self._known[text] = line
+        return line
 
 
 def field_values(lines: Iterable[bytes], name: bytes) -> list[bytes]:

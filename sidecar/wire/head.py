@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from sidecar.wire.fields import Fields
 
 
-_SETTLED: Final = frozenset(
-    (b"connection", b"upgrade", b"transfer-encoding", b"content-length", b"expect", b"te")
-)
 _GOOD_HOSTS: Final[set[bytes]] = set()
 _REMEMBERED_HOSTS: Final = 256
 _REQUEST_LINES: Final[dict[bytes, tuple[bytes, bytes, int, bytes]]] = {}
@@ -179,7 +176,7 @@ def parse_request(line: bytes, fields: Fields, limits: Limits) -> RequestHead:
         raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
     _settle_host(head)
     head.path = path or _settle_target(head)
-    if special.keys().isdisjoint(_SETTLED):
+    if not fields.steers:
         return head
     if b"connection" in special or b"upgrade" in special:
         _settle_connection(head)
@@ -238,8 +235,7 @@ def _settle_target(head: RequestHead) -> bytes:
         raise BadRequest("the request target has a fragment", reason="target")
     if target[:1] != b"/":
         target = _settle_absolute(head)
-    query = target.find(b"?")
-    return target if query < 0 else target[:query]
+    return target.partition(b"?")[0]
 
 
 def _check_host(host: bytes) -> None:

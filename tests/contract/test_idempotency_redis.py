@@ -8,9 +8,10 @@ from contextlib import closing, suppress
 
 import pytest
 
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, Record, Response
 from sidecar.idempotency.redis import RedisIdempotencyStore
-from sidecar.idempotency.store import Claim, Granted, Settled, StoreError
+from sidecar.idempotency.store import Granted, Settled, StoreError
 from tests.contract.redis_servers import KINDS, Cluster, Sentinels, Server
 from tests.contract.wire import Wire
 from tests.support.ports import free_port
@@ -68,7 +69,7 @@ def new_claim(**changes):
     claim = Claim(
         os.urandom(32).hex(), os.urandom(16), b"\x01\x01" + os.urandom(32), "orders", "c-1", 60.0, 600.0
     )
-    return claim._replace(**changes)
+    return claim.replace(**changes)
 
 
 async def eventually(check, within=20.0):
@@ -208,7 +209,7 @@ class TestRefusals:
         claim = new_claim()
         assert await store.claim(claim) is Granted.FRESH
         with await other.watch(claim.record_id) as watch:
-            await other.claim(claim._replace(token=os.urandom(16)), watched=True)
+            await other.claim(claim.replace(token=os.urandom(16)), watched=True)
             await store.complete(claim, RESPONSE)
             async with asyncio.timeout(10.0):
                 await watch.news(20.0)
@@ -228,7 +229,7 @@ class TestRefusals:
         claim = new_claim()
         await store.claim(claim)
         with await store.watch(claim.record_id) as watch:
-            await store.claim(claim._replace(token=os.urandom(16)), watched=True)
+            await store.claim(claim.replace(token=os.urandom(16)), watched=True)
             assert await store.complete(claim, RESPONSE) is Settled.DONE
             await watch.news(0.01)
 
@@ -306,7 +307,7 @@ class TestSilence:
 
 
 def _fresh(claim):
-    return claim._replace(record_id=os.urandom(32).hex(), token=os.urandom(16))
+    return claim.replace(record_id=os.urandom(32).hex(), token=os.urandom(16))
 
 
 class TestLostReplies:
@@ -419,7 +420,7 @@ class TestSentinel:
         with pytest.raises(StoreError):
             await store.claim(new_claim())
         await eventually(lambda: _is_granted(store), within=40.0)
-        record = await store.claim(before._replace(token=os.urandom(16)))
+        record = await store.claim(before.replace(token=os.urandom(16)))
         assert isinstance(record, Record)
         assert record.response == RESPONSE
 

@@ -8,10 +8,11 @@ from contextlib import suppress
 import pytest
 
 from sidecar.clock import ManualClock
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.core import Loss, Record, Response, State
 from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.redis import RedisIdempotencyStore
-from sidecar.idempotency.store import Claim, Granted, Settled
+from sidecar.idempotency.store import Granted, Settled
 
 RESPONSE = Response(201, ((b"Location", b"/1"), (b"X-Binary", bytes(range(256)))), bytes(range(256)) * 3)
 SHORT = 0.2
@@ -68,11 +69,11 @@ def new_claim(**changes):
     claim = Claim(
         os.urandom(32).hex(), os.urandom(16), b"\x01\x01" + os.urandom(32), "orders", "c-1", 60.0, 600.0
     )
-    return claim._replace(**changes)
+    return claim.replace(**changes)
 
 
 def rival_of(claim, **changes):
-    return claim._replace(token=os.urandom(16), **changes)
+    return claim.replace(token=os.urandom(16), **changes)
 
 
 async def unknown(store, claim):
@@ -228,7 +229,7 @@ class TestLease:
         claims = [new_claim(lease=SHORT) for _ in range(20)]
         for claim in claims:
             await store.claim(claim)
-        longer = [claim._replace(lease=60.0) for claim in claims]
+        longer = [claim.replace(lease=60.0) for claim in claims]
         answers = await store.renew([*longer, new_claim()])
         await place.pass_time(SHORT)
         if answers == [Settled.DONE] * 20 + [Settled.GONE]:  # on a slow machine a lease may run out before
@@ -332,7 +333,7 @@ class TestAmendment:
             if step == "unknown":
                 await store.mark_unknown(claim, Loss.UPLOAD)
             before = await store.get(claim.record_id)
-            assert await store.amend(claim._replace(fingerprint=b"other")) is Settled.DONE
+            assert await store.amend(claim.replace(fingerprint=b"other")) is Settled.DONE
             after = await store.get(claim.record_id)
             assert after.fingerprint == b"other"
             assert (after.state, after.token, after.created_at) == (
@@ -429,7 +430,7 @@ class TestPages:
 
     async def test_filters(self, place, store):
         running, completed, lost, lapsed, freed = (new_claim() for _ in range(5))
-        elsewhere, lapsed = new_claim(route="elsewhere"), lapsed._replace(lease=SHORT)
+        elsewhere, lapsed = new_claim(route="elsewhere"), lapsed.replace(lease=SHORT)
         for claim in (running, completed, lost, lapsed, freed, elsewhere):
             await store.claim(claim)
         await store.complete(completed, RESPONSE)
@@ -463,7 +464,7 @@ class TestWatch:
         claim = new_claim()
         await store.claim(claim)
         if step in ("free", "resolve"):
-            claim = claim._replace(lease=SHORT)
+            claim = claim.replace(lease=SHORT)
             await store.renew([claim])
         with await store.watch(claim.record_id) as here, await other.watch(claim.record_id) as there:
             for view in (store, other):

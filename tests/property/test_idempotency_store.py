@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from sidecar.clock import ManualClock
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.core import TRANSITIONS, Loss, Response, State, Step
 from sidecar.idempotency.memory import MemoryIdempotencyStore
 from sidecar.idempotency.redis import RedisIdempotencyStore
-from sidecar.idempotency.store import NOBODY, Claim, Granted, Settled
+from sidecar.idempotency.store import NOBODY, Granted, Settled
 from tests.contract.redis_servers import Server
 
 # Time moves in steps of ten seconds, and no sum of these is near one: the real time of a run decides nothing.
@@ -254,7 +255,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(held=claims, repeat=again)
     def amend(self, held, repeat):
         key, claim = held
-        self.write((key, claim._replace(fingerprint=b"amended")), "amend", None, repeat)
+        self.write((key, claim.replace(fingerprint=b"amended")), "amend", None, repeat)
 
     @rule(held=claims)
     def renew(self, held):

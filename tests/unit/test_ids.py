@@ -28,7 +28,7 @@ class TestRandomPool:
     def test_digits_are_never_given_out_twice(self):
         pool = RandomPool()
         taken = [pool.take(32) for _ in range(1000)]
-        assert all(re.fullmatch("[0-9a-f]{32}", digits) for digits in taken)
+        assert all(re.fullmatch(b"[0-9a-f]{32}", digits) for digits in taken)
         assert len(set(taken)) == 1000
 
     def test_a_whole_block_at_once(self):

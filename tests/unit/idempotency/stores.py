@@ -11,7 +11,12 @@ from sidecar.idempotency.policy import RoutePolicy
 from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import StoreError
 
-POLICY = RoutePolicy(service="shop", route="orders", lease=10.0, ttl=100.0)
+
+def policy_with(**changes):
+    return RoutePolicy(**{"service": "shop", "route": "orders", "lease": 10.0, "ttl": 100.0} | changes)
+
+
+POLICY = policy_with()
 BODY = b'{"ok":true}'
 
 

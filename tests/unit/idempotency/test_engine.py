@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -15,11 +14,11 @@ from sidecar.idempotency.engine import Engine, Replay, Undecided
 from sidecar.idempotency.execution import UNPROTECTED, Execution
 from sidecar.idempotency.fingerprint import Fingerprinter, Kind
 from sidecar.idempotency.memory import MemoryIdempotencyStore
-from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin, workers
+from tests.unit.idempotency.stores import BODY, POLICY, policy_with, sidecars, spin, workers
 
-OPEN = replace(POLICY, store_open=True)
-REEXECUTE = replace(POLICY, reexecute=True)
-WAIT = replace(POLICY, wait=True, wait_timeout=5.0)
+OPEN = policy_with(store_open=True)
+REEXECUTE = policy_with(reexecute=True)
+WAIT = policy_with(wait=True, wait_timeout=5.0)
 HEADERS = [(b"Location", b"/1"), (b"Date", b"today")]
 LARGE = b"x" * (BUFFERED_BODY + 1)
 
@@ -238,7 +237,7 @@ class TestWithoutStore:
             with pytest.raises(DuplicateInProgress):
                 await here.ask(policy=OPEN)
             with pytest.raises(StoreUnavailable):
-                await here.ask(policy=replace(OPEN, wait=True))
+                await here.ask(policy=policy_with(store_open=True, wait=True))
         await execution.complete(200, [], b"")
         with here.store.refusing(), pytest.raises(StoreUnavailable):
             await here.ask(policy=OPEN)
@@ -390,7 +389,7 @@ class TestWaiting:
     async def test_but_not_for_ever(self):
         here, there = sidecars(2)
         await here.ask()
-        policy = replace(WAIT, wait_timeout=0.001)
+        policy = policy_with(wait=True, wait_timeout=0.001)
         waiting = [asyncio.create_task(sidecar.ask(policy=policy)) for sidecar in (here, there)]
         await spin()
         here.clock.advance(0.001)
@@ -514,7 +513,7 @@ async def test_a_cancelled_waiter_is_forgotten():
 
 async def test_fingerprints_of_large_documents_are_taken_in_a_thread():
     (here,) = sidecars()
-    policy = replace(POLICY, kind=Kind.JSON)
+    policy = policy_with(kind=Kind.JSON)
     body = b"[" + b"1," * 40_000 + b"1]"
     one = await here.engine.fingerprint(policy, b"POST", b"/", b"", body)
     two = await here.engine.fingerprint(policy, b"POST", b"/", b"", body.replace(b",", b" ,"))

@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -7,7 +6,7 @@ from sidecar.errors import OutcomeUnknown
 from sidecar.idempotency import leases
 from sidecar.idempotency.core import ForeignRecordError, Loss, State
 from sidecar.idempotency.execution import Execution
-from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin
+from tests.unit.idempotency.stores import BODY, policy_with, sidecars, spin
 
 
 async def state(sidecar, execution):
@@ -28,7 +27,7 @@ async def test_only_what_is_due_is_renewed():
     (here,) = sidecars()
     await here.ask(b"a")
     here.clock.advance(3.0)
-    await here.ask(b"b", policy=replace(POLICY, lease=1.0))
+    await here.ask(b"b", policy=policy_with(lease=1.0))
     await here.renew()
     assert "renew" not in here.store.calls
     here.clock.advance(0.5)

@@ -1,5 +1,4 @@
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -8,7 +7,7 @@ from sidecar.idempotency import ledger
 from sidecar.idempotency.core import ForeignRecordError, Loss, State
 from sidecar.idempotency.engine import Replay
 from sidecar.idempotency.execution import Execution
-from tests.unit.idempotency.stores import BODY, POLICY, sidecars, spin
+from tests.unit.idempotency.stores import BODY, policy_with, sidecars, spin
 
 
 async def test_a_response_that_was_not_stored_is_written_later():
@@ -200,7 +199,7 @@ async def test_closing_does_not_wait_for_a_store_that_hangs():
 
 async def test_the_memory_of_sent_keys_ends_before_the_record_does():
     (here,) = sidecars()
-    policy = replace(POLICY, ttl=1000.0)
+    policy = policy_with(ttl=1000.0)
     execution = await here.ask(policy=policy)
     await execution.complete(200, [], BODY)
     here.clock.advance(999.5)

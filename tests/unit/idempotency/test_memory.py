@@ -3,13 +3,14 @@ import logging
 import pytest
 
 from sidecar.clock import ManualClock
+from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.core import Loss, Response, State
 from sidecar.idempotency.memory import MemoryIdempotencyStore
-from sidecar.idempotency.store import Claim, Granted, Settled, StoreError
+from sidecar.idempotency.store import Granted, Settled, StoreError
 
 
 def claim(number, **changes):
-    return Claim(f"{number:064x}", b"t" * 16, b"f", "route", "c", 10.0, 100.0)._replace(**changes)
+    return Claim(f"{number:064x}", b"t" * 16, b"f", "route", "c", 10.0, 100.0).replace(**changes)
 
 
 @pytest.fixture

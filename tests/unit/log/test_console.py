@@ -20,7 +20,7 @@ def test_an_event_reads_from_left_to_right():
 
 
 def test_an_access_line_begins_with_what_people_look_for():
-    line = ConsoleLines(colours=False).access(access_record(reason="", trace_id="")).decode()
+    line = ConsoleLines(colours=False).access(access_record(reason="", trace_id=b"")).decode()
     assert line == (
         "22:13:20.123 INFO    POST /api/v1/requests 201 3.3ms route=create-request bytes_in=17 bytes_out=52 "
         "attempts=1 upstream_host=127.0.0.1:3000 idempotency=executed breaker=closed "

@@ -14,12 +14,12 @@ from sidecar.tracing.sampling import OFF, Sampler, sampler_for
 @given(st.integers(1, 2**128 - 1), st.floats(0, 1))
 def test_the_same_traces_are_chosen_as_by_the_sdk(trace_id, ratio):
     theirs = TraceIdRatioBased(ratio).should_sample(None, trace_id, "span").decision
-    assert Sampler(ratio).samples(f"{trace_id:032x}") is (theirs is Decision.RECORD_AND_SAMPLE)
+    assert Sampler(ratio).samples(b"%032x" % trace_id) is (theirs is Decision.RECORD_AND_SAMPLE)
 
 
 def test_a_ratio_is_kept_on_average():
     sampler = Sampler(0.1)
-    chosen = sum(sampler.samples(random_hex(16)) for _ in range(20_000))
+    chosen = sum(sampler.samples(random_hex(16).encode()) for _ in range(20_000))
     assert 1700 < chosen < 2300
 
 
@@ -42,7 +42,7 @@ def test_a_sampler_may_become_another_one_when_the_configuration_changes():
     assert not sampler.samples(NONE)
 
 
-ALL, NONE = "f" * 32, "0" * 32
+ALL, NONE = b"f" * 32, b"0" * 32
 
 
 @pytest.mark.parametrize(
