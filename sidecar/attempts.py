@@ -24,6 +24,7 @@ from sidecar.wire.writer import request_head
 
 if TYPE_CHECKING:
     from sidecar.exchange import Exchange
+    from sidecar.metrics.cells import Counter
     from sidecar.metrics.names import Metrics
     from sidecar.upstreams import Upstream, UpstreamHost
     from sidecar.wire.head import ResponseHead
@@ -41,6 +42,7 @@ class Attempts:
     def __init__(self, metrics: Metrics) -> None:
         self._retries = metrics.retries.children("outcome", RETRY_OUTCOMES)
         self._skipped = metrics.retry_skipped.children("reason", [skip.value for skip in Skip])
+        self._skipped_as_open: Counter = self._skipped[Skip.BREAKER_OPEN]
 
     def refusal(self, exchange: Exchange) -> int:
         """Whole seconds for which no breaker lets the request pass, so that nothing is built for it; or 0."""
@@ -50,7 +52,8 @@ class Attempts:
         seconds = plan.upstream.balancer.refusal(exchange.started)
         if seconds:
             exchange.breaker = "open"
-            self._skip(exchange, _BREAKER_OPEN)
+            exchange.retry_skipped = _BREAKER_OPEN
+            self._skipped_as_open.value += 1
         else:
             plan.upstream.refusing = False
         return seconds

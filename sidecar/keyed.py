@@ -17,12 +17,13 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamTimeout,
 )
-from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss, Response
+from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss
 from sidecar.idempotency.engine import Replay, Undecided, is_heavy
 from sidecar.idempotency.execution import UNPROTECTED
 from sidecar.idempotency.fingerprint import Fingerprinter, take
+from sidecar.idempotency.record import Response
 from sidecar.reply import DATE
-from sidecar.responses import is_event_stream, phrase_of
+from sidecar.responses import is_event_stream, status_line
 from sidecar.tracing.record import Link
 from sidecar.wire.body import last_chunk
 
@@ -228,12 +229,21 @@ class Keyed:
         close = b"" if connection.persistent else b"Connection: close\r\n"
         if connection.persistent and exchange.head.minor == 0:
             close = b"Connection: keep-alive\r\n"
-        original = b"X-Idempotent-Original-Correlation-ID: %b\r\n" % replay.correlation_id.encode()
-        fields = lines + length + DATE.line() + close + exchange.added + exchange.notes
         if not exchange.detached:
             connection.write(
-                b"HTTP/1.1 %b %b\r\n%bX-Idempotent-Replayed: true\r\n%b\r\n%b"
-                % (decimal(status), phrase_of(status), fields, original, body)
+                b"%b%b%b%b%b%b%bX-Idempotent-Replayed: true\r\n"
+                b"X-Idempotent-Original-Correlation-ID: %b\r\n\r\n%b"
+                % (
+                    status_line(status),
+                    lines,
+                    length,
+                    DATE.line(),
+                    close,
+                    exchange.added,
+                    exchange.notes,
+                    replay.correlation_id.encode(),
+                    body,
+                )
             )
 
 

@@ -50,9 +50,10 @@ def answer_error(exchange: Exchange, error: SidecarError) -> None:
 class OpenCircuitAnswer:
     """The answer behind an open breaker: in an outage this is what every request costs."""
 
-    __slots__ = ("_reason", "_reply")
+    __slots__ = ("_accepted", "_reason", "_reply")
 
     def __init__(self) -> None:
+        self._accepted: list[bytes] | None = None  # what a client accepts is the same object, as a rule
         error = circuit_open(0)
         self._reply = FrequentReply(error)
         self._reason = reason_of(error)
@@ -61,13 +62,16 @@ class OpenCircuitAnswer:
         """Answer as :func:`answer_error` does; no breaker lets a request pass for so many seconds."""
         connection, head = exchange.connection, exchange.head
         ordinary = exchange.body.done and connection.persistent and not connection.draining
-        if not ordinary or head.method == b"HEAD" or asks_for_problem(head.special.get(b"accept")):
+        accepted = head.special.get(b"accept")
+        if accepted is not self._accepted and not asks_for_problem(accepted):
+            self._accepted = accepted
+        if not ordinary or head.method == b"HEAD" or accepted is not self._accepted:
             answer_error(exchange, circuit_open(seconds))
             return
         exchange.reason = self._reason
         exchange.status = self._reply.status
         exchange.head_sent = True
-        added = exchange.added + exchange.notes
+        added = exchange.added + exchange.notes if exchange.notes else exchange.added
         answer, exchange.bytes_out = self._reply.make(seconds, exchange.correlation_id, added)
         connection.write(answer)
 

@@ -26,10 +26,11 @@ from sidecar.errors import (
     UpstreamProtocolError,
 )
 from sidecar.exchange import Exchange
-from sidecar.ids import random_hex, uuid7_octets
+from sidecar.ids import random_hex, two_uuid7_octets
 from sidecar.keyed import Keyed
 from sidecar.local_replies import OpenCircuitAnswer, answer_error, reason_of, refuse
 from sidecar.net.deadlines import NEVER
+from sidecar.net.server import Handler
 from sidecar.net.upstream import CLIENT_SIDE
 from sidecar.reply import DATE
 from sidecar.request_body import too_large
@@ -67,7 +68,7 @@ def new_name() -> bytes:
     return b"sidecar-" + random_hex(6).encode()
 
 
-class Proxy:
+class Proxy(Handler):
     """Answers requests by one configuration.
 
     Attributes:
@@ -192,12 +193,7 @@ class Proxy:
     def _admit(self, exchange: Exchange) -> None:
         head, connection = exchange.head, exchange.connection
         special, listener = head.special, connection.listener
-        given = special.get(listener.correlation_field)
-        correlation_id = uuid7_octets() if given is None else choose(given, trust=listener.trust_ids)
-        given = special.get(b"x-request-id")
-        request_id = uuid7_octets() if given is None else choose(given, trust=listener.trust_ids)
-        exchange.correlation_id = correlation_id
-        exchange.added = listener.id_fields(correlation_id, request_id)
+        _identify(exchange)
         if b"traceparent" in special:
             states = special.get(b"tracestate", ())
             trace = exchange.trace = admit(special[b"traceparent"], states, self._sampler)
@@ -461,3 +457,17 @@ class Proxy:
                 links=exchange.links,
             )
         )
+
+
+def _identify(exchange: Exchange) -> None:
+    """Take the caller's ids, or make them."""
+    special, listener = exchange.head.special, exchange.connection.listener
+    correlation_id, request_id = two_uuid7_octets()
+    given = special.get(listener.correlation_field)
+    if given is not None:
+        correlation_id = choose(given, trust=listener.trust_ids)
+    given = special.get(b"x-request-id")
+    if given is not None:
+        request_id = choose(given, trust=listener.trust_ids)
+    exchange.correlation_id = correlation_id
+    exchange.added = listener.id_fields(correlation_id, request_id)

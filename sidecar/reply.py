@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from email.utils import formatdate
 from functools import lru_cache
+from time import time
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -56,7 +56,7 @@ class DateField:
 
     def line(self) -> bytes:
         """``Date: …`` with its CRLF."""
-        second = int(time.time())
+        second = int(time())
         if second != self._second:
             self._second = second
             self._line = b"Date: %b\r\n" % formatdate(second, usegmt=True).encode()

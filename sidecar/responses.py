@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ if TYPE_CHECKING:
     from sidecar.wire.head import ResponseHead
 
 _EVENT_STREAM: Final = b"text/event-stream"
+_STATUS_LINES: Final[dict[int, bytes]] = {}
 
 
 def is_event_stream(response: ResponseHead) -> bool:
@@ -18,7 +18,14 @@ def is_event_stream(response: ResponseHead) -> bool:
     return types is not None and types[0][: len(_EVENT_STREAM)].lower() == _EVENT_STREAM
 
 
-@lru_cache(maxsize=128)
+def status_line(status: int) -> bytes:
+    """The first line of a response with ``status`` (RFC 9112, section 4), with its CRLF."""
+    line = _STATUS_LINES.get(status)
+    if line is None:
+        line = _STATUS_LINES[status] = b"HTTP/1.1 %d %b\r\n" % (status, phrase_of(status))
+    return line
+
+
 def phrase_of(status: int) -> bytes:
     """The reason phrase of ``status``; empty for one that nobody has registered."""
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from sidecar.admin.control import Control
-    from sidecar.idempotency.core import Record
+    from sidecar.idempotency.record import Record
 
 _RECORD_ID: Final = re.compile(r"[0-9a-f]{64}")
 _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")  # RFC 9110, section 5.6.2

@@ -27,15 +27,8 @@ from struct import Struct
 from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import TYPE_CHECKING, Final
 
-from sidecar.idempotency.core import (
-    ForeignRecordError,
-    Headers,
-    Loss,
-    NewerRecordError,
-    Record,
-    Response,
-    State,
-)
+from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, State
+from sidecar.idempotency.record import Headers, Record, Response
 
 if TYPE_CHECKING:
     from sidecar.idempotency.claim import Claim
@@ -77,13 +70,13 @@ def encode_tail(claim: Claim, response: Response | None = None) -> bytes:
     if response is None:
         lengths = _TAIL.pack(len(fingerprint), len(route), len(correlation_id), 0, 0, 0, len(span))
         return b"".join((lengths, fingerprint, route, correlation_id, span))
-    status, headers, body = response
-    encoded = _encode_headers(headers)
+    body = response.body
+    encoded = _encode_headers(response.headers)
     lengths = _TAIL.pack(
         len(fingerprint),
         len(route),
         len(correlation_id),
-        status,
+        response.status,
         len(encoded),
         body is not None,
         len(span),
@@ -135,9 +128,8 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
         return None
     state, loss = STATES[letter], _LOSS_OF[encoded[6:7]]
     moment, created_at = int(encoded[23:36]), int(encoded[36:49])
-    fingerprint_length, route_length, correlation_length, status, headers_length, kept, span_length = (
-        _TAIL.unpack_from(encoded, HEAD_BYTES)
-    )
+    lengths: tuple[int, int, int, int, int, int, int] = _TAIL.unpack_from(encoded, HEAD_BYTES)
+    fingerprint_length, route_length, correlation_length, status, headers_length, kept, span_length = lengths
     route_start = _FINGERPRINT_START + fingerprint_length
     correlation_start = route_start + route_length
     span_start = correlation_start + correlation_length
@@ -145,7 +137,9 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
     body_start = headers_start + headers_length
     if len(encoded) < (headers_start if brief else body_start):
         raise ValueError("it is cut short")
-    response = lease_until = settled_at = None
+    response: Response | None = None
+    lease_until: float | None = None
+    settled_at: float | None = None
     if state is _COMPLETED:
         headers = () if brief else _decode_headers(encoded, headers_start, body_start)
         response = Response(status, headers, encoded[body_start:] if kept and not brief else None)
@@ -172,11 +166,12 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
 
 
 def _decode_headers(encoded: bytes, start: int, end: int) -> Headers:
-    (count,) = _COUNT.unpack_from(encoded, start)
+    counted: tuple[int] = _COUNT.unpack_from(encoded, start)
+    count = counted[0]
     table = _table(2 * count)
-    lengths = table.unpack_from(encoded, start)
+    lengths: tuple[int, ...] = table.unpack_from(encoded, start)
     position = start + table.size
-    headers = []
+    headers: list[tuple[bytes, bytes]] = []
     for index in range(1, 2 * count, 2):
         value_start = position + lengths[index]
         value_end = value_start + lengths[index + 1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sidecar.idempotency.record import Record
 
 KEPT_BODY = 1 << 20
 """Bytes of a response's body that are kept whole; a larger response leaves a record without body."""
@@ -15,8 +17,6 @@ BUFFERED_BODY = 1 << 20
 """Bytes of a request's body that are read before the claim; a larger body streams and is hashed meanwhile."""
 
 TOKEN_BYTES = 16
-
-Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class State(enum.Enum):
@@ -97,52 +97,6 @@ class Verdict(enum.Enum):
     UNKNOWN = enum.auto()
     REPLAY = enum.auto()
     NOT_REPLAYABLE = enum.auto()
-
-
-class Response(NamedTuple):
-    """A response as it is kept and replayed.
-
-    Attributes:
-        status: HTTP status code.
-        headers: Names and values, without what is never replayed.
-        body: The whole body, or ``None`` where it was too large to keep.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes | None
-
-
-class Record(NamedTuple):
-    """One key's record. Times are seconds since the Unix epoch by the store's clock.
-
-    Attributes:
-        id: Hash of service, route, caller and key.
-        state: Where the key stands.
-        token: The claim's token; every later write must show it.
-        fingerprint: Encoded fingerprint of the request (see ``fingerprint``).
-        route: Name of the route.
-        correlation_id: Correlation id of the request that executed.
-        created_at: When the key was claimed.
-        lease_until: When the lease runs out; ``None`` unless executing.
-        settled_at: When the record was completed or became unknown; ``None`` while executing.
-        response: What is replayed; ``None`` unless completed.
-        loss: Why the outcome is unknown; ``None`` unless it is.
-        span: Trace id and span id of the request that executed, 24 raw bytes; empty if it was not sampled.
-    """
-
-    id: str
-    state: State
-    token: bytes
-    fingerprint: bytes
-    route: str
-    correlation_id: str
-    created_at: float
-    lease_until: float | None = None
-    settled_at: float | None = None
-    response: Response | None = None
-    loss: Loss | None = None
-    span: bytes = b""
 
 
 def judge(record: Record, match: Match) -> Verdict:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK
 from sidecar.idempotency.claim import Claim
-from sidecar.idempotency.core import TOKEN_BYTES, Record, RecordUnreadableError
+from sidecar.idempotency.core import TOKEN_BYTES, RecordUnreadableError
 from sidecar.idempotency.execution import UNPROTECTED, Execution, UnprotectedExecution
 from sidecar.idempotency.fingerprint import Kind, take
 from sidecar.idempotency.inquiry import Inquiry, Replay, Undecided, store_down
 from sidecar.idempotency.leases import Leases
 from sidecar.idempotency.ledger import Ledger
+from sidecar.idempotency.record import Record
 from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import Granted, StoreError
 from sidecar.ids import random_bytes

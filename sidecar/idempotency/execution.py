@@ -7,12 +7,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.errors import OutcomeUnknown
-from sidecar.idempotency.core import Loss, Response
+from sidecar.idempotency.record import Response
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from sidecar.idempotency.claim import Claim
+    from sidecar.idempotency.core import Loss
     from sidecar.idempotency.fingerprint import Fingerprint
     from sidecar.idempotency.ledger import Ledger
     from sidecar.idempotency.policy import RoutePolicy

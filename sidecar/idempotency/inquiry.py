@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sidecar.errors import (
     DuplicateInProgress,
@@ -12,23 +12,24 @@ from sidecar.errors import (
     ResponseNotReplayable,
     StoreUnavailable,
 )
-from sidecar.idempotency.core import Loss, Record, RecordUnreadableError, State, Verdict, judge
+from sidecar.idempotency.core import Loss, RecordUnreadableError, State, Verdict, judge
 from sidecar.idempotency.fingerprint import SAME
+from sidecar.idempotency.record import Record
 from sidecar.idempotency.store import Granted, StoreError
 
 if TYPE_CHECKING:
     from sidecar.idempotency.claim import Claim
-    from sidecar.idempotency.core import Headers
     from sidecar.idempotency.execution import Execution
     from sidecar.idempotency.fingerprint import Fingerprint
     from sidecar.idempotency.ledger import Ledger
     from sidecar.idempotency.policy import RoutePolicy
+    from sidecar.idempotency.record import Headers
 
 _POLL = 0.5  # seconds; a waiting duplicate looks again although nobody called: the call may have been lost
 _RETRY_AFTER = 1.0
 
 
-class Replay(NamedTuple):
+class Replay:
     """The first request's response, to be sent again.
 
     Attributes:
@@ -40,12 +41,20 @@ class Replay(NamedTuple):
         span: Trace id and span id of the same request, 24 raw bytes; empty if it was not sampled.
     """
 
-    status: int
-    headers: Headers
-    body: bytes
-    correlation_id: str
-    result: str
-    span: bytes = b""
+    __slots__ = ("body", "correlation_id", "headers", "result", "span", "status")
+
+    def __init__(
+        self, status: int, headers: Headers, body: bytes, *, correlation_id: str, result: str, span: bytes
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.correlation_id = correlation_id
+        self.result = result
+        self.span = span
+
+    def __repr__(self) -> str:
+        return f"<Replay of {self.correlation_id}: {self.status}, {len(self.body)} bytes>"
 
 
 class Undecided:
@@ -187,9 +196,9 @@ class Inquiry:
             response.status,
             response.headers,
             response.body,
-            record.correlation_id,
-            self._result,
-            record.span,
+            correlation_id=record.correlation_id,
+            result=self._result,
+            span=record.span,
         )
 
     async def _take_over(self, record: Record) -> Execution | Replay | Undecided | None:

@@ -14,8 +14,9 @@ from sidecar.idempotency.store import Granted, Settled, StoreError
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.idempotency.claim import Claim
-    from sidecar.idempotency.core import Loss, Record, Response
+    from sidecar.idempotency.core import Loss
     from sidecar.idempotency.policy import RoutePolicy
+    from sidecar.idempotency.record import Record, Response
     from sidecar.idempotency.sent import SentKeys
     from sidecar.idempotency.store import IdempotencyStore
 
@@ -298,7 +299,7 @@ class Ledger:
                 self._finish(execution)
             return
         if response is not None and self._pending_bytes + _body_bytes(pending) > MOST_PENDING_BYTES:
-            response = response._replace(body=None)
+            response = response.without_body()
             pending = pending._replace(response=response)
         self._pending_bytes += _body_bytes(pending)
         if execution is not None:

@@ -13,7 +13,7 @@ from sidecar.idempotency.store import Page
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sidecar.idempotency.core import Record
+    from sidecar.idempotency.record import Record
     from sidecar.idempotency.scripts import ScriptRunner
 
 _LIST = Script("list", keys=0, arguments=5)

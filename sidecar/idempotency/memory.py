@@ -8,7 +8,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from sidecar.clock import SYSTEM_CLOCK
-from sidecar.idempotency.core import TRANSITIONS, Loss, Record, Response, State, Step
+from sidecar.idempotency.core import TRANSITIONS, Loss, State, Step
+from sidecar.idempotency.record import Record, Response
 from sidecar.idempotency.store import NOBODY, Granted, Page, Settled, StoreError
 from sidecar.idempotency.watch import Watch, Watchers
 
@@ -299,7 +300,7 @@ class MemoryIdempotencyStore:
         self._body_bytes -= size
         entry = self._entries[record_id]
         assert entry.response is not None
-        entry.response = entry.response._replace(body=None)
+        entry.response = entry.response.without_body()
         self._on_evict(record_id, "body")
 
     def _make_room(self) -> None:

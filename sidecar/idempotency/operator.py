@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sidecar.idempotency.core import Response
 from sidecar.idempotency.key import parse_key
+from sidecar.idempotency.record import Response
 from sidecar.idempotency.store import Settled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sidecar.idempotency.core import Record, State
+    from sidecar.idempotency.core import State
     from sidecar.idempotency.policy import RoutePolicy
+    from sidecar.idempotency.record import Record
     from sidecar.idempotency.store import IdempotencyStore, Page
 
 LONGEST_PAGE = 1000

@@ -13,7 +13,7 @@ from sidecar.idempotency.key import parse_key, record_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sidecar.idempotency.core import Headers
+    from sidecar.idempotency.record import Headers
 
 RELEASED_STATUSES: Final = frozenset({401, 403, 407, 408, 421, 425, 429, 503})
 """Statuses that say "not now" or "not you": a retry must reach the upstream again, so they are not kept."""

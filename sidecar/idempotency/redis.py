@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sidecar.idempotency.connection import Reply
-    from sidecar.idempotency.core import Loss, Record, Response, State
+    from sidecar.idempotency.core import Loss, State
+    from sidecar.idempotency.record import Record, Response
 
 _CLAIM: Final = Script("claim", arguments=7)
 _RENEW: Final = Script("renew", arguments=3)

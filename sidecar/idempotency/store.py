@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sidecar.idempotency.claim import Claim
-    from sidecar.idempotency.core import Loss, Record, Response, State
+    from sidecar.idempotency.core import Loss, State
+    from sidecar.idempotency.record import Record, Response
     from sidecar.idempotency.watch import Watch
 
 

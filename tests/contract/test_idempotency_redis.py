@@ -9,7 +9,8 @@ from contextlib import closing, suppress
 import pytest
 
 from sidecar.idempotency.claim import Claim
-from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, Record, Response
+from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError
+from sidecar.idempotency.record import Record, Response
 from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Granted, Settled, StoreError
 from tests.contract.redis_servers import KINDS, Cluster, Sentinels, Server

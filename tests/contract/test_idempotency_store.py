@@ -9,8 +9,9 @@ import pytest
 
 from sidecar.clock import ManualClock
 from sidecar.idempotency.claim import Claim
-from sidecar.idempotency.core import Loss, Record, Response, State
+from sidecar.idempotency.core import Loss, State
 from sidecar.idempotency.memory import MemoryIdempotencyStore
+from sidecar.idempotency.record import Record, Response
 from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import Granted, Settled
 

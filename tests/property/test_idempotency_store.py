@@ -11,8 +11,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, 
 
 from sidecar.clock import ManualClock
 from sidecar.idempotency.claim import Claim
-from sidecar.idempotency.core import TRANSITIONS, Loss, Response, State, Step
+from sidecar.idempotency.core import TRANSITIONS, Loss, State, Step
 from sidecar.idempotency.memory import MemoryIdempotencyStore
+from sidecar.idempotency.record import Response
 from sidecar.idempotency.redis import RedisIdempotencyStore
 from sidecar.idempotency.store import NOBODY, Granted, Settled
 from tests.contract.redis_servers import Server

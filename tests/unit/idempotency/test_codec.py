@@ -3,7 +3,8 @@ import pytest
 from sidecar.idempotency import codec
 from sidecar.idempotency.claim import Claim
 from sidecar.idempotency.codec import HEAD_BYTES, decode, encode_tail
-from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, Response, State
+from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, State
+from sidecar.idempotency.record import Response
 
 ID = "a" * 64
 CLAIM = Claim(ID, b"T" * 16, b"\x01\x01fingerprint", "örders", "c-1", 15.0, 100.0, span=bytes(range(24)))

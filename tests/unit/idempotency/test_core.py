@@ -1,6 +1,7 @@
 import pytest
 
-from sidecar.idempotency.core import TRANSITIONS, Match, Record, Response, State, Step, Verdict, judge
+from sidecar.idempotency.core import TRANSITIONS, Match, State, Step, Verdict, judge
+from sidecar.idempotency.record import Record, Response
 
 
 def record(state, response=None):

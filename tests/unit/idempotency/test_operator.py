@@ -1,9 +1,10 @@
 import pytest
 
 from sidecar.errors import IdempotencyKeyInvalid
-from sidecar.idempotency.core import Loss, Response, State
+from sidecar.idempotency.core import Loss, State
 from sidecar.idempotency.operator import Operator, RecordBusyError, RecordNotFoundError
 from sidecar.idempotency.policy import RoutePolicy
+from sidecar.idempotency.record import Response
 from tests.unit.idempotency.stores import POLICY, sidecars
 
 
