@@ -327,7 +327,7 @@ def request_to(
     """
     keys = [value for name, value in headers if name == b"idempotency-key"]
     special = {b"idempotency-key": keys} if keys else {}
-    fields = Fields([b"%b: %b" % field for field in headers], special, len(headers))
+    fields = Fields.of([b"%b: %b" % field for field in headers], special, len(headers))
     head = RequestHead(method, target, 1, fields)
     _set_length(head, length)
     return head
@@ -341,7 +341,7 @@ def _get_of(exchange: Exchange) -> RequestHead:
     if b"x-forwarded-proto" not in special:
         special[b"x-forwarded-proto"] = [scheme := exchange.connection.listener.scheme.encode()]
         lines.append(b"X-Forwarded-Proto: %b" % scheme)
-    head = RequestHead(b"GET", asked.target, 1, Fields(lines, special, len(lines)))
+    head = RequestHead(b"GET", asked.target, 1, Fields.of(lines, special, len(lines)))
     head.path = asked.path
     head.host = asked.host
     return head

@@ -21,7 +21,7 @@ from sidecar.idempotency.core import BUFFERED_BODY, KEPT_BODY, Loss
 from sidecar.idempotency.engine import Replay, Undecided, is_heavy
 from sidecar.idempotency.execution import UNPROTECTED
 from sidecar.idempotency.fingerprint import Fingerprinter, take
-from sidecar.idempotency.record import Response
+from sidecar.idempotency.record import Response, has_secret
 from sidecar.reply import DATE
 from sidecar.responses import is_event_stream, status_line
 from sidecar.tracing.record import Link
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sidecar.exchange import Exchange
     from sidecar.idempotency.engine import Engine
     from sidecar.idempotency.execution import Execution, UnprotectedExecution
+    from sidecar.idempotency.record import Headers
     from sidecar.proxy import Proxy
     from sidecar.wire.head import ResponseHead
 
@@ -47,6 +48,8 @@ class Keyed:
         self._proxy = proxy
         self._engine = engine
         self._attempts = attempts
+        self._last_headers: Headers = ()
+        self._last_lines = b""
 
     async def run(self, exchange: Exchange) -> None:
         """Execute the request, replay its response, or refuse it."""
@@ -224,7 +227,7 @@ class Keyed:
         exchange.bytes_out = len(replay.body)
         exchange.head_sent = True
         status, body = replay.status, replay.body
-        lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in replay.headers])
+        lines = self._lines_of(replay.headers)
         length = b"" if status in _WITHOUT_LENGTH else b"Content-Length: %b\r\n" % decimal(len(body))
         close = b"" if connection.persistent else b"Connection: close\r\n"
         if connection.persistent and exchange.head.minor == 0:
@@ -245,6 +248,16 @@ class Keyed:
                     body,
                 )
             )
+
+    def _lines_of(self, headers: Headers) -> bytes:
+        """Field lines; those of headers that come again, the very same object, are at hand."""
+        if headers is self._last_headers:
+            return self._last_lines
+        lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in headers])
+        if not has_secret(lines):
+            self._last_headers = headers
+            self._last_lines = lines
+        return lines
 
 
 def _loss(error: SidecarError | ClientGone, *, head_came: bool) -> Loss:

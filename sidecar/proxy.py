@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from sidecar.log import Log
     from sidecar.metrics.names import Metrics
     from sidecar.net.deadlines import Deadlines
-    from sidecar.net.server import ServerConnection
+    from sidecar.net.server import Listener, ServerConnection
     from sidecar.net.upstream import UpstreamConnection
     from sidecar.pipeline import Pipeline
     from sidecar.tracing.sampling import Sampler
@@ -193,8 +193,13 @@ class Proxy(Handler):
     def _admit(self, exchange: Exchange) -> None:
         head, connection = exchange.head, exchange.connection
         special, listener = head.special, connection.listener
-        _identify(exchange)
-        if b"traceparent" in special:
+        correlation_id, request_id = two_uuid7_octets()
+        if head.fields.identified:
+            correlation_id = _chosen(special.get(listener.correlation_field), correlation_id, listener)
+            request_id = _chosen(special.get(b"x-request-id"), request_id, listener)
+        exchange.correlation_id = correlation_id
+        exchange.added = listener.id_fields(correlation_id, request_id)
+        if head.fields.identified and b"traceparent" in special:
             states = special.get(b"tracestate", ())
             trace = exchange.trace = admit(special[b"traceparent"], states, self._sampler)
         else:
@@ -202,11 +207,10 @@ class Proxy(Handler):
         if trace.sampled and self._tracer is not None:
             exchange.started_ns = time_ns()
             exchange.attempt_records = []
-        via = special.get(b"via")
-        if via is not None and any(self._name in value for value in via):
+        if head.fields.forwarded and any(self._name in value for value in special.get(b"via", ())):
             raise LoopDetected("the request has passed through this sidecar before", reason="via")
         method = head.method
-        found = self.pipeline.router.match(listener.name, head.host, method, head.path)
+        found = self.pipeline.router.match(listener.name, head.host, method, head.path, plain=head.plain_path)
         if found is None:
             raise NoRoute("no route matches the request", reason="no_route")
         plan, exchange.parameters = found
@@ -459,15 +463,6 @@ class Proxy(Handler):
         )
 
 
-def _identify(exchange: Exchange) -> None:
-    """Take the caller's ids, or make them."""
-    special, listener = exchange.head.special, exchange.connection.listener
-    correlation_id, request_id = two_uuid7_octets()
-    given = special.get(listener.correlation_field)
-    if given is not None:
-        correlation_id = choose(given, trust=listener.trust_ids)
-    given = special.get(b"x-request-id")
-    if given is not None:
-        request_id = choose(given, trust=listener.trust_ids)
-    exchange.correlation_id = correlation_id
-    exchange.added = listener.id_fields(correlation_id, request_id)
+def _chosen(given: list[bytes] | None, made: bytes, listener: Listener) -> bytes:
+    """The id that the caller gave, if it is one, else the one made for the request."""
+    return made if given is None else choose(given, trust=listener.trust_ids)

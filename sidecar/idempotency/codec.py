@@ -28,7 +28,7 @@ from struct import error as StructError  # noqa: N812 - an exception's name
 from typing import TYPE_CHECKING, Final
 
 from sidecar.idempotency.core import ForeignRecordError, Loss, NewerRecordError, State
-from sidecar.idempotency.record import Headers, Record, Response
+from sidecar.idempotency.record import Headers, Record, Response, has_secret
 
 if TYPE_CHECKING:
     from sidecar.idempotency.claim import Claim
@@ -53,8 +53,11 @@ LOSSES: Final = {
 
 _LOSS_OF: Final = {b"-": None, **{letter: loss for loss, letter in LOSSES.items()}}
 _TAIL: Final = Struct(">BHHHIBB")
-_MOST_ENCODED: Final = 64
+# An upstream's answers have the same headers again and again. Secrets are not kept beyond their request.
+_MOST_REMEMBERED: Final = 64
+_REMEMBERED_LENGTH: Final = 2048
 _ENCODED: Final[dict[int, tuple[Headers, bytes]]] = {}
+_DECODED: Final[dict[bytes, Headers]] = {}
 _COUNT: Final = Struct(">H")
 _FINGERPRINT_START: Final = HEAD_BYTES + _TAIL.size
 
@@ -91,9 +94,10 @@ def _encode_headers(headers: Headers) -> bytes:
         return known[1]
     fields = [part for line in headers for part in line]
     encoded = b"".join((_table(len(fields)).pack(len(headers), *map(len, fields)), *fields))
-    if len(_ENCODED) >= _MOST_ENCODED:
-        _ENCODED.clear()
-    _ENCODED[id(headers)] = headers, encoded  # which keeps the tuple, and so its id
+    if len(encoded) <= _REMEMBERED_LENGTH and not has_secret(encoded):
+        if len(_ENCODED) >= _MOST_REMEMBERED:
+            _ENCODED.clear()
+        _ENCODED[id(headers)] = headers, encoded  # which keeps the tuple, and so its id
     return encoded
 
 
@@ -141,7 +145,7 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
     lease_until: float | None = None
     settled_at: float | None = None
     if state is _COMPLETED:
-        headers = () if brief else _decode_headers(encoded, headers_start, body_start)
+        headers = () if brief else _headers_of(encoded[headers_start:body_start])
         response = Response(status, headers, encoded[body_start:] if kept and not brief else None)
     if state is _EXECUTING and moment > now:
         lease_until = moment / 1000
@@ -165,19 +169,30 @@ def _decode(record_id: str, encoded: bytes, now: int, *, brief: bool) -> Record 
     )
 
 
-def _decode_headers(encoded: bytes, start: int, end: int) -> Headers:
-    counted: tuple[int] = _COUNT.unpack_from(encoded, start)
+def _headers_of(encoded: bytes) -> Headers:
+    headers = _DECODED.get(encoded)
+    if headers is None:
+        headers = _decode_headers(encoded)
+        if len(encoded) <= _REMEMBERED_LENGTH and not has_secret(encoded):
+            if len(_DECODED) >= _MOST_REMEMBERED:
+                _DECODED.clear()
+            _DECODED[encoded] = headers
+    return headers
+
+
+def _decode_headers(encoded: bytes) -> Headers:
+    counted: tuple[int] = _COUNT.unpack_from(encoded, 0)
     count = counted[0]
     table = _table(2 * count)
-    lengths: tuple[int, ...] = table.unpack_from(encoded, start)
-    position = start + table.size
+    lengths: tuple[int, ...] = table.unpack_from(encoded, 0)
+    position = table.size
     headers: list[tuple[bytes, bytes]] = []
     for index in range(1, 2 * count, 2):
         value_start = position + lengths[index]
         value_end = value_start + lengths[index + 1]
         headers.append((encoded[position:value_start], encoded[value_start:value_end]))
         position = value_end
-    if position != end:
+    if position != len(encoded):
         raise ValueError("its headers do not fill their place")
     return tuple(headers)
 

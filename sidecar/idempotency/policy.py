@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sidecar.errors import IdempotencyKeyMissing
 from sidecar.idempotency.fingerprint import Kind
 from sidecar.idempotency.key import parse_key, record_id
+from sidecar.idempotency.record import has_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -185,7 +186,7 @@ class RoutePolicy:
         headers = self._recent.get(block)
         if headers is None:
             headers = self.replayable([_name_and_value(line) for line in lines])
-            if len(block) <= _REMEMBERED_LENGTH and b"set-cookie" not in block.lower():
+            if len(block) <= _REMEMBERED_LENGTH and not has_secret(block):
                 if len(self._recent) >= _REMEMBERED:
                     self._recent.clear()
                 self._recent[block] = headers

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 Headers = tuple[tuple[bytes, bytes], ...]
 
 
+def has_secret(headers: bytes) -> bool:
+    """Whether ``headers``, in whatever encoding, hold what is not to be kept beyond its request."""
+    return b"set-cookie" in headers.lower()
+
+
 class Response:
     """A response as it is kept and replayed. It is never changed.
 

@@ -102,9 +102,9 @@ class RedisIdempotencyStore:
                 reply = await runner.insist(reply, link, _CLAIM, arguments, claim.timeout)
             if type(reply) is int:
                 return _GRANTED[reply]
-            now, *found = reply
-            if found:
-                record = decode(claim.record_id, found[0], now)
+            now: int = reply[0]
+            if len(reply) > 1:
+                record = decode(claim.record_id, reply[1], now)
                 assert record is not None  # a claim is put over a freed record
                 return record
             # Too late, says the server, but its answer came in time: its clock has been set forward.

@@ -73,6 +73,10 @@ _STEERING: Final = frozenset(
 _FORWARDED: Final = frozenset(
     (b"via", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"baggage")
 )
+# These give a request neither id nor trace; any other field may: that of the correlation id has many names.
+_ANONYMOUS: Final = frozenset((b"host", b"accept", b"content-type", b"authorization", b"idempotency-key"))
+_KEY: Final = b"idempotency-key"
+_KEY_LINE: Final = b"\r\nIdempotency-Key: "
 _PRINTABLE: Final = bytes(range(0x20, 0x7F))
 
 # Lines that come again and again (User-Agent, Accept, Server, …) are recognised whole, without taking them
@@ -101,24 +105,58 @@ class Fields:
         count: How many lines there were.
         steers: Whether any of them frames the message or speaks of its connection.
         forwarded: Whether any of them tells of hops before this one.
+        identified: Whether any of them may give the request an id or a trace.
     """
 
-    __slots__ = ("count", "forwarded", "lines", "raw", "special", "steers")
+    __slots__ = ("count", "forwarded", "identified", "lines", "raw", "special", "steers")
 
-    def __init__(self, lines: list[bytes], special: dict[bytes, list[bytes]], count: int) -> None:
+    def __init__(
+        self,
+        lines: list[bytes],
+        raw: bytes,
+        special: dict[bytes, list[bytes]],
+        count: int,
+        *,
+        steers: bool,
+        forwarded: bool,
+        identified: bool,
+    ) -> None:
         self.lines = lines
-        self.raw = b"\r\n".join(lines) + b"\r\n" if lines else b""
+        self.raw = raw
         self.special = special
         self.count = count
-        self.steers = self.forwarded = False
+        self.steers = steers
+        self.forwarded = forwarded
+        self.identified = identified
+
+    @staticmethod
+    def of(lines: list[bytes], special: dict[bytes, list[bytes]], count: int) -> Fields:
+        """The fields of a head that has these."""
+        steers = forwarded = identified = False
         for name in special:
             if name in _STEERING:
-                self.steers = True
+                steers = True
             elif name in _FORWARDED:
-                self.forwarded = True
+                forwarded = True
+            elif name not in _ANONYMOUS:
+                identified = True
+        raw = b"\r\n".join(lines) + b"\r\n" if lines else b""
+        return Fields(lines, raw, special, count, steers=steers, forwarded=forwarded, identified=identified)
+
+    def with_key(self, line: bytes, key: bytes) -> Fields:
+        """These, which have no idempotency key, and the line of one."""
+        return Fields(
+            [*self.lines, line],
+            b"%b%b\r\n" % (self.raw, line),
+            {**self.special, _KEY: [key]},
+            self.count + 1,
+            steers=self.steers,
+            forwarded=self.forwarded,
+            identified=self.identified,
+        )
 
 
-NO_FIELDS: Final = Fields([], {}, 0)
+NO_FIELDS: Final = Fields.of([], {}, 0)
 
 
 class _Line:
@@ -151,19 +189,35 @@ class FieldRules:
         blocks: Blocks of field lines that have come before.
     """
 
-    __slots__ = ("_known", "_rules", "blocks")
+    __slots__ = ("_known", "_notes_keys", "_rules", "blocks")
 
     def __init__(self, rules: Mapping[bytes, bool]) -> None:
         self._rules = dict(rules)
+        self._notes_keys = rules.get(_KEY) is NOTED
         self._known: dict[bytes, _Line] = {}
         self.blocks: dict[bytes, Fields] = {b"": NO_FIELDS}
 
     def sort(self, block: bytes) -> Fields | None:
         """Take ``block`` (field lines with CRLF between them) apart; ``None`` if one breaks the grammar.
 
-        A line that has come before is good. A block as a whole is only recognised where nothing in it is new,
-        which is never so with a key or an id: most of its lines still are.
+        What is new in a block is often an idempotency key alone: without its line, in the spelling of almost
+        everybody, the block may be one that has come before.
         """
+        if self._notes_keys:
+            before, found, after = block.partition(_KEY_LINE)
+            if found:
+                key, end, rest = after.partition(b"\r\n")
+                if not key.translate(None, _PRINTABLE):
+                    others = before + end + rest
+                    fields = self.blocks.get(others) or self._sort(others)
+                    if fields is None:
+                        return None
+                    if _KEY not in fields.special:
+                        return fields.with_key(_KEY_LINE[2:] + key, key.strip(b" "))
+        return self._sort(block)
+
+    def _sort(self, block: bytes) -> Fields | None:
+        """Line by line: one that has come before is good; only where none is new, so is the whole block."""
         known = self._known
         lines: list[bytes] = []
         special: dict[bytes, list[bytes]] = {}
@@ -181,7 +235,7 @@ class FieldRules:
             name = line.name
             if name:
                 special[name] = special[name] + line.values if name in special else line.values
-        fields = Fields(lines, special, len(all_lines))
+        fields = Fields.of(lines, special, len(all_lines))
         if familiar and len(block) <= _REMEMBERED_BLOCK_LENGTH:
             if len(self.blocks) >= _REMEMBERED_BLOCKS:
                 self.blocks = {b"": NO_FIELDS}
@@ -229,4 +283,4 @@ def without_nominated(nominated: list[bytes], fields: Fields) -> Fields:
     lines = [line for line in fields.lines if line.partition(b":")[0].lower() not in names]
     names -= _HEEDED
     special = {name: values for name, values in fields.special.items() if name not in names}
-    return Fields(lines, special, fields.count)
+    return Fields.of(lines, special, fields.count)

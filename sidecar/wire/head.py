@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from sidecar.wire.fields import Fields
 
 
+_QUESTION_MARK: Final = 0x3F
+_HASH: Final = 0x23
+_PERCENT_SIGN: Final = 0x25
 _GOOD_HOSTS: Final[set[bytes]] = set()
 _REMEMBERED_HOSTS: Final = 256
-_REQUEST_LINES: Final[dict[bytes, tuple[bytes, bytes, int, bytes]]] = {}
+_REQUEST_LINES: Final[dict[bytes, tuple[bytes, bytes, int, bytes, bool]]] = {}
 _REMEMBERED_LINES: Final = 1024
 _REMEMBERED_LINE_LENGTH: Final = 200
 _MOST_DIGITS: Final = 18  # no body is longer than 2**59 octets
@@ -55,6 +58,7 @@ class RequestHead:
         method: As sent; any token (RFC 9110, section 9.1).
         target: In origin-form or ``*``; an absolute target has been brought to origin-form.
         path: The target without its query.
+        plain_path: Whether ``path`` is known to have no ``%``, no ``//`` and no ``/.``.
         minor: 0 or 1 of ``HTTP/1.x``.
         host: Value of ``Host``, or the absolute target's authority; empty only for HTTP/1.0 without one.
         fields: Raw field lines to pass on.
@@ -76,6 +80,7 @@ class RequestHead:
         "minor",
         "path",
         "persistent",
+        "plain_path",
         "special",
         "target",
         "upgrade",
@@ -85,6 +90,7 @@ class RequestHead:
         self.method = method
         self.target = target
         self.path = target
+        self.plain_path = False
         self.minor = minor
         self.host = b""
         self.fields = fields
@@ -165,7 +171,7 @@ def parse_request(line: bytes, fields: Fields, limits: Limits) -> RequestHead:
         HeadersTooLarge: There are more than ``limits.headers`` fields.
         NotSupported: The method is CONNECT.
     """
-    method, target, minor, path = _REQUEST_LINES.get(line) or _parse_request_line(line)
+    method, target, minor, path, plain = _REQUEST_LINES.get(line) or _parse_request_line(line)
     if len(line) > limits.request_line:
         raise UriTooLong(f"the request line is over {limits.request_line} octets", reason="request_line")
     head = RequestHead(method, target, minor, fields)
@@ -176,6 +182,7 @@ def parse_request(line: bytes, fields: Fields, limits: Limits) -> RequestHead:
         raise NotSupported("CONNECT is not supported: this is a reverse proxy", reason="connect")
     _settle_host(head)
     head.path = path or _settle_target(head)
+    head.plain_path = plain
     if not fields.steers:
         return head
     if b"connection" in special or b"upgrade" in special:
@@ -196,8 +203,8 @@ def head_too_large(limits: Limits) -> HeadersTooLarge:
     return HeadersTooLarge(f"the head is over {limits.header_bytes} octets", reason="header_bytes")
 
 
-def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int, bytes]:
-    """Method, target, minor version, and the path if the target is plainly one and nothing else.
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int, bytes, bool]:
+    """Method, target, minor version, the path if the target is one and nothing else, and if that is plain.
 
     Lines that come again and again are remembered; queries, which may hold secrets, never are.
     """
@@ -205,8 +212,10 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, int, bytes]:
     if match is None:
         raise _diagnose_request_line(line)
     method, target, minor = match.groups()
-    is_path = target[:1] == b"/" and b"?" not in target and b"#" not in target
-    parsed = (method, target, int(minor), target if is_path else b"")
+    # Looking for one octet is a memchr; ``bytes in bytes`` costs seven times as much in CPython 3.11.
+    is_path = target[:1] == b"/" and _QUESTION_MARK not in target and _HASH not in target
+    plain = is_path and _PERCENT_SIGN not in target and target.find(b"//") < 0 and target.find(b"/.") < 0
+    parsed = (method, target, int(minor), target if is_path else b"", plain)
     if is_path and len(line) <= _REMEMBERED_LINE_LENGTH:
         if len(_REQUEST_LINES) >= _REMEMBERED_LINES:
             _REQUEST_LINES.clear()

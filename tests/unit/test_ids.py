@@ -2,7 +2,7 @@ import re
 import time
 import uuid
 
-from sidecar.ids import RandomPool, random_bytes, random_hex, uuid7, uuid7_of
+from sidecar.ids import RandomPool, random_bytes, random_hex, two_uuid7_octets, uuid7, uuid7_of
 
 
 class TestUuid7:
@@ -17,6 +17,12 @@ class TestUuid7:
 
     def test_no_two_are_alike_over_many_blocks_of_random_digits(self):
         assert len({uuid7() for _ in range(5000)}) == 5000
+
+    def test_two_at_once(self):
+        made = [identity for _ in range(500) for identity in two_uuid7_octets()]
+        assert len(set(made)) == 1000
+        assert all(uuid.UUID(identity.decode()).version == 7 for identity in made)
+        assert made[0][:15] <= made[1][:15]
 
     def test_of_a_given_moment(self):
         """RFC 9562, section 5.7: 48 bits of time, the version, 12 random bits, the variant, 60 more."""

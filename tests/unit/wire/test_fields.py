@@ -55,6 +55,62 @@ class TestFieldRules:
             assert rules.sort(block_of(b"X-A: 1", line, b"Noted: 1")) is None
 
 
+class TestAnIdempotencyKeyThatIsTheOnlyNewLine:
+    HOST, NOTED, PLAIN = b"Host: a", b"Noted: 1", b"X-A: 1"
+
+    @pytest.fixture
+    def rules(self):
+        return FieldRules({b"noted": NOTED, b"host": REMOVED, b"idempotency-key": NOTED})
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            (HOST, b"Idempotency-Key: k1", NOTED, PLAIN),
+            (HOST, NOTED, PLAIN, b"Idempotency-Key: k1"),
+            (b"Idempotency-Key: k1", HOST, NOTED),
+            (HOST, b"idempotency-key: k1", PLAIN),
+            (HOST, b"Idempotency-Key:k1", PLAIN),
+            (HOST, b'Idempotency-Key: "a b" ', PLAIN),
+            (HOST, b"Idempotency-Key: ", PLAIN),
+            (HOST, b"Idempotency-Key: \tk\t", PLAIN),
+            (HOST, b"Idempotency-Key: k1", PLAIN, b"Idempotency-Key: k2"),
+            (HOST, b"X-Old: Idempotency-Key: k", b"Idempotency-Key: k1"),
+        ],
+        ids=lambda lines: b" | ".join(lines).decode(),
+    )
+    def test_is_sorted_like_any_other(self, rules, lines):
+        """Where its line stands among those that are passed on is all that may differ."""
+        sort(rules, *(line for line in lines if b"dempotency-" not in line[:13].lower()))
+        for _ in range(2):
+            kept, special, count = sort(rules, *lines)
+            keys = [line[16:].strip() for line in lines if line[:16].lower() == b"idempotency-key:"]
+            assert special[b"idempotency-key"] == keys
+            assert {name: values for name, values in special.items() if name != b"idempotency-key"} == {
+                b"host": [b"a"],
+                **({b"noted": [b"1"]} if self.NOTED in lines else {}),
+            }
+            assert sorted(kept) == sorted(line for line in lines if line != self.HOST)
+            assert count == len(lines)
+
+    def test_leaves_no_trace_in_what_is_remembered(self, rules):
+        for number in range(3):
+            sort(rules, self.HOST, b"Idempotency-Key: k%d" % number, self.PLAIN)
+        assert rules.blocks[block_of(self.HOST, self.PLAIN)].special == {b"host": [b"a"]}
+        assert not any(b"k2" in block for block in (*rules.blocks, *rules._known))
+
+    @pytest.mark.parametrize("key", [b"a\x00b", b"a\x7f", b"a\x0bb"])
+    def test_that_breaks_the_grammar_spoils_the_block(self, rules, key):
+        assert rules.sort(block_of(self.HOST, b"Idempotency-Key: " + key, self.PLAIN)) is None
+
+    def test_spoils_nothing_where_fields_with_that_name_are_not_looked_at(self):
+        line = b"Idempotency-Key: k"
+        assert sort(FieldRules({}), b"X-A: 1", line) == ([b"X-A: 1", line], {}, 2)
+
+    def test_a_raw_block_has_all_lines(self, rules):
+        fields = rules.sort(block_of(self.HOST, b"Idempotency-Key: k", self.PLAIN))
+        assert fields.raw == b"X-A: 1\r\nIdempotency-Key: k\r\n"
+
+
 class TestRememberedLines:
     def test_what_is_remembered_is_bounded(self, rules):
         for number in range(5000):
@@ -116,7 +172,7 @@ class TestNominated:
     LINES = (b"X-A: 1", b"x-a: 2", b"X-B: 3", b"Host: test")
 
     def remove(self, *names, special=None):
-        fields = Fields(list(self.LINES), special or {}, 4)
+        fields = Fields.of(list(self.LINES), special or {}, 4)
         return without_nominated(list(names), fields)
 
     def test_what_connection_names_is_taken_out(self):
@@ -124,7 +180,7 @@ class TestNominated:
         assert self.remove(b"x-a").raw == b"X-B: 3\r\nHost: test\r\n"
 
     def test_the_fields_that_others_share_stay_as_they_are(self):
-        fields = Fields(list(self.LINES), {b"x-a": [b"1", b"2"]}, 4)
+        fields = Fields.of(list(self.LINES), {b"x-a": [b"1", b"2"]}, 4)
         without_nominated([b"x-a"], fields)
         assert fields.lines == list(self.LINES)
         assert fields.special == {b"x-a": [b"1", b"2"]}
