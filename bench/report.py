@@ -36,7 +36,8 @@ def _compared(row: Row) -> str:
     if row.compared is None:
         return ""
     if row.promise is Promise.DIFFERENCE:
-        return "+" + _spread(row.compared, row.unit)
+        sign = "+" if row.compared.middle >= 0 else ""
+        return sign + _spread(row.compared, row.unit)
     return "x " + _spread(row.compared)
 
 

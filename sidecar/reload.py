@@ -97,7 +97,11 @@ class Reloader:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next reason to reload is to be heard
+                self._failures.value += 1
+                self._log.crash("reload failed", error)
 
     async def _watch(self) -> None:
         while True:

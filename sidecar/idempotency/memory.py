@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-
+_RECORD_ID = re.compile("[0-9a-f]{64}")
 _LOG_INTERVAL = 60.0
 
 
@@ -179,6 +180,8 @@ class MemoryIdempotencyStore:
         limit: int = 100,
     ) -> Page:
         """See :meth:`IdempotencyStore.page`."""
+        if cursor is not None and _RECORD_ID.fullmatch(cursor) is None:
+            raise ValueError("the cursor is not one that was given out")
         now = self._clock.monotonic()
         self._expire(now)
 

@@ -429,6 +429,12 @@ class TestPages:
             cursor = page.cursor
         assert {item.id for item in rest} == {claim.record_id for claim in claims} - shown
 
+    @pytest.mark.parametrize("cursor", ["", "zzz", "0-0-0", "-1", "\0", "é" * 64])
+    async def test_a_cursor_of_somebody_elses_making_is_refused(self, store, cursor):
+        await store.claim(new_claim())
+        with pytest.raises(ValueError, match="cursor"):
+            await store.page(cursor=cursor)
+
     async def test_filters(self, place, store):
         running, completed, lost, lapsed, freed = (new_claim() for _ in range(5))
         elsewhere, lapsed = new_claim(route="elsewhere"), lapsed.replace(lease=SHORT)
