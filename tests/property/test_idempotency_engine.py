@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 import uvloop
@@ -27,13 +26,13 @@ from sidecar.idempotency.inquiry import Replay
 from sidecar.idempotency.operator import Operator, RecordBusyError, RecordNotFoundError
 from sidecar.idempotency.sent import SentKeys
 from sidecar.idempotency.store import StoreError
-from tests.unit.idempotency.stores import POLICY, FlakyStore, Sidecar
+from tests.unit.idempotency.stores import FlakyStore, Sidecar, policy_with
 
 KEYS = 3
 REFUSED = StoreError("refused", reason="refused", maybe_done=False)
 SILENT = StoreError("silent", reason="timeout", maybe_done=True)
 # No run takes as long as the time to live, so that no record ends and no key may be executed again for that.
-LASTING = replace(POLICY, lease=10.0, ttl=1e6)
+LASTING = policy_with(ttl=1e6)
 
 keys = st.integers(0, KEYS - 1)
 sidecar_numbers = st.integers(0, 2)
