@@ -1,4 +1,4 @@
-"""The log: callers append records to a bounded buffer; somebody else turns them into lines and writes them.
+"""The log: callers put what is to be told into a bounded buffer; somebody else writes it.
 
 In the running sidecar that is the event loop itself, every few milliseconds and without ever waiting for the
 reader (:meth:`Log.write_from`): a second thread would contend for the interpreter at every system call of the
@@ -39,7 +39,7 @@ With much larger ones glibc also hands memory back to the kernel after each, whi
 """
 
 _LOOP_BATCH: Final = 64
-"""The same for the event loop, which has no lock to hand over: some 150 µs."""
+"""The same for the event loop, which has no lock to hand over."""
 
 _GATHER: Final = 0.02
 """Seconds between two looks at the buffer: a handover of the interpreter lock costs more than a line does."""
