@@ -26,7 +26,7 @@ test: $(READY) ## Run the whole test suite, real servers included
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-compiled: $(COMPILED) ## Run the tests of the real process again, on the compiled data path
-	@SIDECAR_BUILD=build/compiled $(BIN)/python -m pytest -n 2 --dist loadgroup tests/conformance tests/integration/test_httpbin.py tests/integration/test_events.py tests/integration/test_dead_requests.py tests/integration/test_tracing.py
+	@SIDECAR_BUILD=build/compiled $(BIN)/python -m pytest -n 2 --dist loadgroup tests/conformance tests/integration tests/faults/test_idempotency_faults.py
 
 unit: $(READY) ## Run the fast tests only: unit, contract, property, conformance
 	@$(BIN)/python -m pytest tests/unit tests/contract tests/property tests/conformance
