@@ -6,7 +6,7 @@ import heapq
 import logging
 import re
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sidecar.clock import SYSTEM_CLOCK
 from sidecar.idempotency.core import TRANSITIONS, Loss, State, Step
@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_RECORD_ID = re.compile("[0-9a-f]{64}")
-_LOG_INTERVAL = 60.0
+_RECORD_ID: Final = re.compile("[0-9a-f]{64}")
+_LOG_INTERVAL: Final = 60.0
+
+# Members are looked up by a function of their class and hashed by another: every request would pay for both.
+_EXECUTING: Final = State.EXECUTING
+_COMPLETED: Final = State.COMPLETED
+_UNKNOWN: Final = State.UNKNOWN
+_DONE: Final = Settled.DONE
+_GONE: Final = Settled.GONE
+_LOST: Final = Settled.LOST
+_FRESH: Final = Granted.FRESH
+_AGAIN: Final = Granted.AGAIN
+_COMPLETABLE: Final = [state for state, step in TRANSITIONS if step is Step.COMPLETE]
 
 
 class EvictionLog:
@@ -101,8 +112,8 @@ class MemoryIdempotencyStore:
             return self._put(claim, now, again=False)
         state = entry.state_at(now)
         if entry.claim.token == claim.token and state is not None:
-            return Granted.AGAIN if entry.again else Granted.FRESH
-        if state is None or (state is State.UNKNOWN and entry.claim.token == over):
+            return _AGAIN if entry.again else _FRESH
+        if state is None or (state is _UNKNOWN and entry.claim.token == over):
             self._drop(claim.record_id)
             return self._put(claim, now, again=True)
         return self._record(claim.record_id, entry, now)
@@ -118,10 +129,10 @@ class MemoryIdempotencyStore:
         entry, verdict = self._own(claim, now)
         if entry is None:
             return verdict
-        if entry.state_at(now) is State.COMPLETED:
-            return Settled.LOST
+        if entry.state_at(now) is _COMPLETED:
+            return _LOST
         entry.claim = claim
-        return Settled.DONE
+        return _DONE
 
     async def complete(self, claim: Claim, response: Response) -> Settled:
         """See :meth:`IdempotencyStore.complete`."""
@@ -129,10 +140,10 @@ class MemoryIdempotencyStore:
         entry, verdict = self._own(claim, now)
         if entry is None:
             return verdict
-        if (entry.state_at(now), Step.COMPLETE) in TRANSITIONS:
+        if entry.state_at(now) in _COMPLETABLE:
             entry.claim = claim
             self._keep(entry, response, claim.ttl, now)
-        return Settled.DONE
+        return _DONE
 
     async def release(self, claim: Claim) -> Settled:
         """See :meth:`IdempotencyStore.release`."""
@@ -140,14 +151,14 @@ class MemoryIdempotencyStore:
         entry, verdict = self._own(claim, now)
         if entry is None:
             return verdict
-        if entry.state is not State.EXECUTING:
-            return Settled.LOST
+        if entry.state is not _EXECUTING:
+            return _LOST
         if entry.again:
             self._bury(entry)
         else:
             self._drop(claim.record_id)
         self._watchers.wake(claim.record_id)
-        return Settled.DONE
+        return _DONE
 
     async def mark_unknown(self, claim: Claim, loss: Loss) -> Settled:
         """See :meth:`IdempotencyStore.mark_unknown`."""
@@ -155,13 +166,13 @@ class MemoryIdempotencyStore:
         entry, verdict = self._own(claim, now)
         if entry is None:
             return verdict
-        if entry.state is State.COMPLETED:
-            return Settled.LOST
-        if entry.state is State.EXECUTING:
-            entry.settle(State.UNKNOWN, now, claim.ttl)
+        if entry.state is _COMPLETED:
+            return _LOST
+        if entry.state is _EXECUTING:
+            entry.settle(_UNKNOWN, now, claim.ttl)
             entry.loss = loss
             self._watchers.wake(claim.record_id)
-        return Settled.DONE
+        return _DONE
 
     async def get(self, record_id: str) -> Record | None:
         """See :meth:`IdempotencyStore.get`."""
@@ -205,24 +216,24 @@ class MemoryIdempotencyStore:
         now = self._clock.monotonic()
         entry = self._find(record_id, now)
         if entry is None or entry.state is None:
-            return Settled.GONE
+            return _GONE
         if (entry.state_at(now), Step.RESOLVE) not in TRANSITIONS:
-            return Settled.LOST
+            return _LOST
         entry.claim = entry.claim.replace(token=NOBODY)
         self._keep(entry, response, ttl, now)
-        return Settled.DONE
+        return _DONE
 
     async def free(self, record_id: str) -> Settled:
         """See :meth:`IdempotencyStore.free`."""
         now = self._clock.monotonic()
         entry = self._find(record_id, now)
         if entry is None or entry.state is None:
-            return Settled.GONE
+            return _GONE
         if (entry.state_at(now), Step.FREE) not in TRANSITIONS:
-            return Settled.LOST
+            return _LOST
         self._bury(entry)
         self._watchers.wake(record_id)
-        return Settled.DONE
+        return _DONE
 
     async def watch(self, record_id: str) -> Watch:
         """See :meth:`IdempotencyStore.watch`."""
@@ -254,31 +265,31 @@ class MemoryIdempotencyStore:
         """The entry that holds the claim's token, or why there is none."""
         entry = self._find(claim.record_id, now)
         if entry is None:
-            return None, Settled.GONE
+            return None, _GONE
         if entry.claim.token != claim.token or entry.state is None:
-            return None, Settled.LOST
-        return entry, Settled.DONE
+            return None, _LOST
+        return entry, _DONE
 
     def _put(self, claim: Claim, now: float, *, again: bool) -> Granted:
         entry = self._entries[claim.record_id] = _Entry(claim, now, again=again)
         # Read once: taken anew at each look, the same moment would be told as another every time.
         entry.epoch = self._clock.wall() - now
         heapq.heappush(self._expiry, (entry.expires_at, claim.record_id))
-        return Granted.AGAIN if again else Granted.FRESH
+        return _AGAIN if again else _FRESH
 
     def _renew(self, claim: Claim, now: float) -> Settled:
         entry, verdict = self._own(claim, now)
         if entry is None:
             return verdict
-        if entry.state_at(now) is not State.EXECUTING:
-            return Settled.LOST
+        if entry.state_at(now) is not _EXECUTING:
+            return _LOST
         entry.lease_until = now + claim.lease
         entry.expires_at = entry.lease_until + claim.ttl
-        return Settled.DONE
+        return _DONE
 
     def _keep(self, entry: _Entry, response: Response, ttl: float, now: float) -> None:
         record_id = entry.claim.record_id
-        entry.settle(State.COMPLETED, now, ttl)
+        entry.settle(_COMPLETED, now, ttl)
         entry.response = response
         self._settled[record_id] = None
         if response.body:
@@ -344,7 +355,7 @@ class MemoryIdempotencyStore:
             route=entry.claim.route,
             correlation_id=entry.claim.correlation_id,
             created_at=epoch + entry.created_at,
-            lease_until=epoch + entry.lease_until if state is State.EXECUTING else None,
+            lease_until=epoch + entry.lease_until if state is _EXECUTING else None,
             settled_at=None if settled_at is None else epoch + settled_at,
             response=Response(response.status, (), None) if brief and response is not None else response,
             loss=Loss.LEASE if lapsed else entry.loss,
@@ -371,7 +382,7 @@ class _Entry:
     def __init__(self, claim: Claim, now: float, *, again: bool) -> None:
         self.claim = claim
         self.again = again
-        self.state: State | None = State.EXECUTING
+        self.state: State | None = _EXECUTING
         self.created_at = now
         self.epoch = 0.0
         self.settled_at: float | None = None
@@ -382,8 +393,8 @@ class _Entry:
 
     def state_at(self, now: float) -> State | None:
         """Where the record stands: a run-out lease is an unknown outcome."""
-        if self.state is State.EXECUTING and self.lease_until <= now:
-            return State.UNKNOWN
+        if self.state is _EXECUTING and self.lease_until <= now:
+            return _UNKNOWN
         return self.state
 
     def settle(self, state: State, now: float, ttl: float) -> None:
