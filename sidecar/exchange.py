@@ -90,6 +90,7 @@ class Exchange:
         breaker: State of the host's breaker at the last attempt.
         reason: Code of a sidecar-made answer, in lower case.
         retry_skipped: Why a failed attempt was not tried again.
+        entered: Whether the retry budget counts the request.
         sent: Whether any octet of the request may have reached an upstream.
         has_task: Whether it runs in a task, not in the coroutine of a client's connection.
         head_sent: Whether the client has been sent the response's head.
@@ -128,6 +129,7 @@ class Exchange:
         "correlation_id",
         "destination",
         "detached",
+        "entered",
         "failures",
         "has_task",
         "head",
@@ -166,7 +168,7 @@ class Exchange:
     timeouts: Timeouts
     trace: TraceContext
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - one line a slot
         self,
         connection: ServerConnection,
         head: RequestHead,
@@ -208,6 +210,7 @@ class Exchange:
         self.metrics: RouteMetrics | None = None
         self.notes = b""
         self.added = b""
+        self.entered = False
         self.sent = False
         self.has_task = False
         self.head_sent = False

@@ -72,7 +72,9 @@ class OpenCircuitAnswer:
         exchange.status = self._reply.status
         exchange.head_sent = True
         added = exchange.added + exchange.notes if exchange.notes else exchange.added
-        answer, exchange.bytes_out = self._reply.make(seconds, exchange.correlation_id, added)
+        answer, exchange.bytes_out = self._reply.make(
+            exchange.started, seconds, exchange.correlation_id, added
+        )
         connection.write(answer)
 
 

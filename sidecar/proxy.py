@@ -114,15 +114,18 @@ class Proxy(Handler):
         try:
             try:
                 self._admit(exchange)
-                audit = exchange.plan.audit
-                if audit is not None and audit.audits(head.method):
-                    await audit.run(exchange)
-                elif exchange.key is not None:
-                    await self.keyed.run(exchange)
-                elif exchange.plan.upstream.refusing and (seconds := self._attempts.refusal(exchange)):
+                plan = exchange.plan
+                refusing = plan.upstream.refusing and exchange.key is None
+                if refusing and (seconds := self._attempts.refusal(exchange)):
                     self._open_circuit.give(exchange, seconds)
                 else:
-                    await self.forward(exchange)
+                    self._enter(exchange)
+                    if plan.audit is not None and plan.audit.audits(head.method):
+                        await plan.audit.run(exchange)
+                    elif exchange.key is not None:
+                        await self.keyed.run(exchange)
+                    else:
+                        await self.forward(exchange)
             except SidecarError as error:
                 if (
                     self.dead_letters is not None
@@ -217,10 +220,6 @@ class Proxy(Handler):
         exchange.plan = exchange.destination = plan
         exchange.metrics = plan.metrics
         plan.metrics.started()
-        plan.upstream.budget.request_started()
-        total = plan.total
-        if total is not None:
-            exchange.total_deadline = self._loop.time() + total
         limit = connection.limits.body
         if limit is not None and head.length is not None and head.length > limit:
             raise too_large(limit)
@@ -229,6 +228,14 @@ class Proxy(Handler):
         elif b"idempotency-key" in special and not plan.policy.enabled:
             self.note_unprotected(exchange)
         connection.start_exchange(exchange)
+
+    def _enter(self, exchange: Exchange) -> None:
+        """The request is on its way to an upstream: its time runs, and the retry budget counts it."""
+        plan = exchange.plan
+        exchange.entered = True
+        plan.upstream.budget.request_started()
+        if plan.total is not None:
+            exchange.total_deadline = self._loop.time() + plan.total
 
     def _read_key(self, exchange: Exchange) -> None:
         plan, head = exchange.plan, exchange.head
@@ -408,7 +415,7 @@ class Proxy(Handler):
         if metrics is None:
             metrics = self.pipeline.unmatched
             metrics.started()
-        else:
+        elif exchange.entered:
             exchange.plan.upstream.budget.request_ended()
         sampled = exchange.attempt_records is not None
         metrics.ended(head.method, exchange.status, duration, trace.trace_id if sampled else "")

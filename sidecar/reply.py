@@ -167,27 +167,28 @@ class FrequentReply:
         status: The answer's.
     """
 
-    __slots__ = ("_body", "_date", "_retry_after", "_start", "_start_of_head", "status")
+    __slots__ = ("_body", "_good_until", "_retry_after", "_start", "_start_of_head", "status")
 
     def __init__(self, error: SidecarError) -> None:
         self.status = error.answer_status
         self._start_of_head = _start_of_head(error.answer_status, error.code)
         self._body = _start_of_body(error.code, error.message)
-        self._date = b""
+        self._good_until = 0.0
         self._retry_after = 0
         self._start = b""
 
-    def make(self, retry_after: int, correlation_id: bytes, added: bytes) -> tuple[bytes, int]:
+    def make(self, now: float, retry_after: int, correlation_id: bytes, added: bytes) -> tuple[bytes, int]:
         """The whole answer, as :func:`error_reply` makes it, and the size of its body.
 
         Args:
+            now: Monotonic seconds.
             retry_after: Seconds, at least 1.
             correlation_id: The request's.
             added: Field lines of our own, each with its CRLF.
         """
-        date = DATE.line()
-        if date is not self._date or retry_after != self._retry_after:
-            self._date = date
+        if now >= self._good_until or retry_after != self._retry_after:
+            date = DATE.line()
+            self._good_until = now + 1 - time() % 1  # the Date field has whole seconds
             self._retry_after = retry_after
             self._start = b"%b%bContent-Type: %b\r\nRetry-After: %d\r\n" % (
                 self._start_of_head,

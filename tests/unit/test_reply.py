@@ -84,8 +84,8 @@ def test_not_asked_for(accept):
 def test_a_frequent_reply_says_the_same(seconds):
     error = CircuitOpen("the breaker is open", retry_after=seconds)
     frequent = FrequentReply(CircuitOpen("the breaker is open"))
-    frequent.make(30, b"someone-else", b"")
-    answer, size = frequent.make(seconds, b"c-1", b"X-A: b\r\n")
+    frequent.make(1000.0, 30, b"someone-else", b"")
+    answer, size = frequent.make(1000.001, seconds, b"c-1", b"X-A: b\r\n")
     start, _, body = answer.partition(b"\r\n\r\n")
     assert size == len(body)
     head, same_body = error_reply(error, accept=[], correlation_id=b"c-1", added=b"X-A: b\r\n")
@@ -94,3 +94,11 @@ def test_a_frequent_reply_says_the_same(seconds):
     assert sorted(line for line in start.split(b"\r\n") if not line.startswith(b"Date")) == sorted(
         without_date
     )
+
+
+def test_a_frequent_reply_has_the_date_of_its_second(monkeypatch):
+    frequent, wall = FrequentReply(CircuitOpen("the breaker is open")), 1_700_000_000.4
+    for passed, date in [(0.0, b"22:13:20"), (0.5, b"22:13:20"), (0.7, b"22:13:21"), (1.7, b"22:13:22")]:
+        monkeypatch.setattr("sidecar.reply.time", lambda at=wall + passed: at)
+        answer, _ = frequent.make(1000.0 + passed, 30, b"c-1", b"")
+        assert b"Date: Tue, 14 Nov 2023 %b GMT\r\n" % date in answer
