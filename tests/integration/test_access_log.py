@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -114,6 +115,14 @@ def test_a_client_that_went_away_is_logged_as_such(pair):
     assert (line["status"], line["reason"]) == (499, "client_gone")
 
 
+def lines_so_far(pair):
+    """How many lines have been written, those of the start included, which may come a moment after it."""
+    correlation_id = uuid.uuid4().hex
+    pair.request("GET", "/before", f"X-Correlation-ID: {correlation_id}")
+    pair.sidecar.access_line(correlation_id=correlation_id)
+    return len(pair.sidecar.process.stdout)
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
@@ -128,7 +137,7 @@ def test_a_client_that_went_away_is_logged_as_such(pair):
     ],
 )
 def test_what_is_refused_leaves_one_line_that_says_why(pair, request_bytes, status):
-    start = len(pair.sidecar.process.stdout)
+    start = lines_so_far(pair)
     with pair.client() as client:
         client.send(request_bytes)
         response = client.response()
@@ -145,7 +154,7 @@ def test_what_is_refused_leaves_one_line_that_says_why(pair, request_bytes, stat
 
 
 def test_a_connection_without_a_request_leaves_no_line(pair):
-    start = len(pair.sidecar.process.stdout)
+    start = lines_so_far(pair)
     pair.client().close()
     pair.client().reset()
     pair.request("GET", "/afterwards-2")
