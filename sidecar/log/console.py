@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.log.record import Timestamps, path_of, safe_fields
+from sidecar.log.record import Lines, Timestamps, path_of, safe_fields
 
 if TYPE_CHECKING:
-    from sidecar.log.record import AccessRecord, Event
+    from sidecar.log.record import Event
 
 _RESET: Final = "\x1b[0m"
 _DIM: Final = "\x1b[2m"
@@ -16,7 +16,7 @@ _SERVER_ERROR: Final = 500
 _CLIENT_ERROR: Final = 400
 
 
-class ConsoleLines:
+class ConsoleLines(Lines):
     """Formats records as ``time LEVEL event name=value …``.
 
     Args:
@@ -36,25 +36,25 @@ class ConsoleLines:
         line = self._line(event.time, event.level, _shown(event.name), fields)
         return line + _indented(traceback) if isinstance(traceback, str) else line
 
-    def access(self, record: AccessRecord) -> bytes:
+    def access(  # noqa: PLR0917 - as in Lines
+        self,
+        wall: float,
+        method: bytes,
+        target: bytes,
+        route: str,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        duration_ms: float,
+        attempts: int,
+        upstream_host: str,
+        idempotency: str,
+        breaker: str,
+        reason: str,
+        correlation_id: bytes,
+        trace_id: bytes,
+    ) -> bytes:
         """The line of a request: method, path, status and duration, then what else is known of it."""
-        (
-            wall,
-            method,
-            target,
-            route,
-            status,
-            bytes_in,
-            bytes_out,
-            duration_ms,
-            attempts,
-            upstream_host,
-            idempotency,
-            breaker,
-            reason,
-            correlation_id,
-            trace_id,
-        ) = record
         level = "error" if status >= _SERVER_ERROR else "warning" if status >= _CLIENT_ERROR else "info"
         verb = _shown(method.decode("latin-1"))
         summary = f"{verb} {_shown(path_of(target))} {status} {duration_ms:.1f}ms"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from sidecar.digits import THOUSANDTHS, decimal
-from sidecar.log.record import Timestamps, safe_fields
+from sidecar.log.record import Lines, Timestamps, safe_fields
 from sidecar.methods import KNOWN_METHODS
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _QUESTION_MARK: Final = 0x3F
 _RISKY: Final = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
-class JsonLines:
+class JsonLines(Lines):
     """Formats records as JSON.
 
     Args:
@@ -70,7 +70,7 @@ class JsonLines:
             line[f"{name}_" if name in line else name] = value
         return _encode(line)
 
-    def access(  # noqa: PLR0917 - by position, as in Log.access
+    def access(  # noqa: PLR0917 - as in Lines
         self,
         wall: float,
         method: bytes,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sidecar.log.console import ConsoleLines
 from sidecar.log.json import JsonLines
 from sidecar.log.outlet import Outlet, end_of_portion
-from sidecar.log.record import MAX_TEXT, AccessRecord, Event
+from sidecar.log.record import MAX_TEXT, Event, Lines
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,10 +45,6 @@ _GATHER: Final = 0.02
 """Seconds between two looks at the buffer: a handover of the interpreter lock costs more than a line does."""
 
 
-Waiting = Event | AccessRecord | bytes
-"""What waits to be written. A request has its line in JSON at once: to keep what it says would cost more."""
-
-
 class Log:
     """Writes what happens to a file descriptor, without ever blocking its caller.
 
@@ -68,10 +64,9 @@ class Log:
         "_awake",
         "_capacity",
         "_closing",
-        "_console",
         "_fd",
-        "_json",
         "_level",
+        "_lines",
         "_loop",
         "_loop_thread",
         "_now",
@@ -94,8 +89,9 @@ class Log:
         capacity: int = _CAPACITY,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._json = JsonLines(service) if style == "json" else None
-        self._console = ConsoleLines(colours=_wants_colours(fd)) if style == "console" else None
+        self._lines: Lines = (
+            JsonLines(service) if style == "json" else ConsoleLines(colours=_wants_colours(fd))
+        )
         self._fd = fd
         self._capacity = capacity
         self._now = now
@@ -108,7 +104,7 @@ class Log:
 
         The parent's thread does not exist in the child, and what waited will be written by the parent.
         """
-        self._records: deque[Waiting] = deque()
+        self._records: deque[Event | bytes] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
         self._outlet: Outlet | None = None
@@ -211,47 +207,26 @@ class Log:
             method = method[:MAX_TEXT]
         if len(target) > MAX_TEXT:
             target = target[:MAX_TEXT]
-        # Every argument by its place: to pass on a tuple costs as much as the rest of it.
-        if self._json is not None:
-            self._records.append(
-                self._json.access(
-                    self._now(),
-                    method,
-                    target,
-                    route,
-                    status,
-                    bytes_in,
-                    bytes_out,
-                    duration_ms,
-                    attempts,
-                    upstream_host,
-                    idempotency,
-                    breaker,
-                    reason,
-                    correlation_id,
-                    trace_id,
-                )
+        # The line is made at once: to keep what it says would cost more.
+        self._records.append(
+            self._lines.access(
+                self._now(),
+                method,
+                target,
+                route,
+                status,
+                bytes_in,
+                bytes_out,
+                duration_ms,
+                attempts,
+                upstream_host,
+                idempotency,
+                breaker,
+                reason,
+                correlation_id,
+                trace_id,
             )
-        else:
-            self._records.append(
-                (
-                    self._now(),
-                    method,
-                    target,
-                    route,
-                    status,
-                    bytes_in,
-                    bytes_out,
-                    duration_ms,
-                    attempts,
-                    upstream_host,
-                    idempotency,
-                    breaker,
-                    reason,
-                    correlation_id,
-                    trace_id,
-                )
-            )
+        )
         if not self._awake:
             self._rouse()
 
@@ -356,14 +331,8 @@ class Log:
             if not self._write(b"".join([self._line(record) for record in batch])):
                 self.dropped += len(batch)
 
-    def _line(self, record: Waiting) -> bytes:
-        if isinstance(record, bytes):
-            return record
-        if self._json is not None:
-            assert isinstance(record, Event)
-            return self._json.event(record)
-        assert self._console is not None
-        return self._console.event(record) if isinstance(record, Event) else self._console.access(record)
+    def _line(self, record: Event | bytes) -> bytes:
+        return self._lines.event(record) if isinstance(record, Event) else record
 
     def _write(self, data: bytes) -> bool:
         """Write all of ``data``; whether there was still somebody to read it."""

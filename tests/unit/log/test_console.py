@@ -20,7 +20,7 @@ def test_an_event_reads_from_left_to_right():
 
 
 def test_an_access_line_begins_with_what_people_look_for():
-    line = ConsoleLines(colours=False).access(access_record(reason="", trace_id=b"")).decode()
+    line = ConsoleLines(colours=False).access(*access_record(reason="", trace_id=b"")).decode()
     assert line == (
         "22:13:20.123 INFO    POST /api/v1/requests 201 3.3ms route=create-request bytes_in=17 bytes_out=52 "
         "attempts=1 upstream_host=127.0.0.1:3000 idempotency=executed breaker=closed "
@@ -39,7 +39,7 @@ def test_values_that_are_no_word_stand_in_quotes():
 def test_hostile_values_reach_no_terminal(value):
     lines = ConsoleLines(colours=False)
     for line in (
-        lines.access(access_record(target=value, method=value)),
+        lines.access(*access_record(target=value, method=value)),
         lines.event(Event(WALL, "info", value.decode("latin-1"), {value.decode("latin-1"): value})),
     ):
         shown = line.decode()
@@ -55,7 +55,7 @@ def test_a_lone_surrogate_does_no_harm():
     ("status", "colour"), [(200, "\x1b[32m"), (302, "\x1b[32m"), (404, "\x1b[33m"), (503, "\x1b[31m")]
 )
 def test_colours_show_how_a_request_went(status, colour):
-    line = ConsoleLines(colours=True).access(access_record(status=status)).decode()
+    line = ConsoleLines(colours=True).access(*access_record(status=status)).decode()
     assert f"{colour}INFO" in line
     assert line.endswith("\x1b[0m\n")
 

@@ -181,9 +181,9 @@ def test_an_unforeseen_error_is_written_with_its_traceback(pipe):
 def test_colours_are_for_terminals_whose_user_wants_them(monkeypatch):
     monkeypatch.setattr("os.isatty", lambda fd: True)
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert Log(service="s", style="console")._console._colours
+    assert Log(service="s", style="console")._lines._colours
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not Log(service="s", style="console")._console._colours
+    assert not Log(service="s", style="console")._lines._colours
 
 
 @pytest.fixture
